@@ -1,0 +1,148 @@
+//! A log in this process's memory: the smallest thing that keeps every promise but durability.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use uuid::Uuid;
+
+use crate::{
+    Checkpoint, Clock, Commit, CommitId, Entity, Linked, Log, LogInfo, Millis, NewCommit, Outcome, Position, Revs,
+    StoreError, Stored, deadline::Deadline, link,
+};
+
+/// The memory log. Clones share it.
+#[derive(Clone)]
+pub struct MemoryLog {
+    shared: Arc<Shared>,
+    clock: Arc<dyn Clock>,
+}
+
+struct Shared {
+    info: LogInfo,
+    state: Mutex<State>,
+    grown: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    commits: Vec<Commit>,
+    answers: HashMap<CommitId, Stored>,
+}
+
+impl State {
+    fn last(&self) -> (Position, Millis) {
+        self.commits.last().map_or((Position::ZERO, 0), |commit| (commit.last(), commit.recorded_at))
+    }
+}
+
+impl MemoryLog {
+    /// An empty log with a new id.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        let info = LogInfo { id: Uuid::now_v7(), epoch: 1 };
+        Self { shared: Arc::new(Shared { info, state: Mutex::default(), grown: Condvar::new() }), clock }
+    }
+
+    /// Forgets answers recorded before `cutoff`.
+    pub fn forget_answers(&self, cutoff: Millis) {
+        self.state().answers.retain(|_, stored| stored.appended.recorded_at >= cutoff);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic while the lock is held leaves the vector whole: it is pushed to only when a batch is complete.
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Log for MemoryLog {
+    fn info(&self) -> Result<LogInfo, StoreError> {
+        Ok(self.shared.info)
+    }
+
+    fn now(&self) -> Result<Millis, StoreError> {
+        Ok(self.clock.now().max(self.state().last().1))
+    }
+
+    fn append(&mut self, now: Millis, batch: &[NewCommit], revs: &mut dyn Revs) -> Result<Vec<Outcome>, StoreError> {
+        let mut state = self.state();
+        let (head, recorded_at) = state.last();
+        let mut answered = |id| Ok(state.answers.get(&id).map(|stored| stored.appended));
+        let (outcomes, linked) = link(head, recorded_at, now, batch, revs, &mut answered)?;
+        for Linked { index, commit } in linked {
+            if let (Some(answer), Ok(appended)) = (&batch[index].answer, &outcomes[index]) {
+                let stored = Stored { appended: *appended, answer: answer.clone() };
+                state.answers.insert(commit.meta.id, stored);
+            }
+            state.commits.push(commit);
+        }
+        drop(state);
+        self.shared.grown.notify_all();
+        Ok(outcomes)
+    }
+
+    fn read(&self, after: Position, limit: usize) -> Result<Vec<Commit>, StoreError> {
+        let state = self.state();
+        let from = state.commits.partition_point(|commit| commit.last() <= after);
+        let mut events = 0;
+        let page = state.commits[from..].iter().take_while(|commit| {
+            let more = events == 0 || events < limit;
+            events += commit.events.len();
+            more
+        });
+        Ok(page.cloned().collect())
+    }
+
+    fn head(&self) -> Result<Checkpoint, StoreError> {
+        let state = self.state();
+        Ok(state.commits.last().map_or(Checkpoint::start(self.shared.info), |commit| Checkpoint {
+            log: self.shared.info,
+            position: commit.last(),
+            commit: commit.meta.id,
+            recorded_at: commit.recorded_at,
+        }))
+    }
+
+    fn first(&self) -> Result<Position, StoreError> {
+        Ok(Position(1))
+    }
+
+    fn find(&self, id: CommitId) -> Result<Option<Stored>, StoreError> {
+        Ok(self.state().answers.get(&id).cloned())
+    }
+
+    fn wait(&self, after: Position, timeout: Duration) -> Result<Position, StoreError> {
+        let deadline = Deadline::after(timeout);
+        let mut state = self.state();
+        loop {
+            let head = state.last().0;
+            let left = deadline.left();
+            if head > after || left.is_zero() {
+                return Ok(head);
+            }
+            let waited = self.shared.grown.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+            state = waited.0;
+        }
+    }
+}
+
+/// The revs of a log that stands alone, in memory.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryRevs(HashMap<Entity, Position>);
+
+impl MemoryRevs {
+    /// Takes over what commits have changed.
+    pub fn note<'a>(&mut self, commits: impl IntoIterator<Item = &'a Commit>) {
+        for event in commits.into_iter().flat_map(|commit| &commit.events) {
+            self.0.insert(Entity { table: event.table.clone(), key: event.key.clone() }, event.position);
+        }
+    }
+}
+
+impl Revs for MemoryRevs {
+    fn rev(&mut self, entity: &Entity) -> Result<Position, StoreError> {
+        Ok(self.0.get(entity).copied().unwrap_or_default())
+    }
+}

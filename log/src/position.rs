@@ -1,0 +1,65 @@
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// The place of an event in the log: dense, 1 for the first event, 0 for "before everything".
+///
+/// Stored as a signed 64-bit integer where a backend has no other, so the largest legal position is `i64::MAX`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Position(pub u64);
+
+impl Position {
+    /// Before everything.
+    pub const ZERO: Self = Self(0);
+
+    /// The position after this one; the largest number stays where it is.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+
+    /// The position before this one; [`Position::ZERO`] stays where it is.
+    #[must_use]
+    pub const fn before(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
+
+    /// As an INTEGER column holds it; a number beyond the largest legal position becomes that one.
+    #[must_use]
+    pub const fn to_i64(self) -> i64 {
+        if self.0 > i64::MAX as u64 { i64::MAX } else { self.0 as i64 }
+    }
+
+    /// From an INTEGER column; negative numbers are no positions.
+    #[must_use]
+    pub fn from_i64(value: i64) -> Option<Self> {
+        u64::try_from(value).ok().map(Self)
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The unique id of a commit: a UUIDv7 minted by the store, or the `command_id` its caller gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CommitId(pub Uuid);
+
+impl CommitId {
+    /// Mints a UUIDv7.
+    #[must_use]
+    pub fn mint() -> Self {
+        Self(Uuid::now_v7())
+    }
+}
+
+impl fmt::Display for CommitId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

@@ -1,0 +1,42 @@
+//! The tables, one file each. Adding one is adding its file and its line in [`TABLES`].
+
+pub mod admin_sessions;
+pub mod aliases;
+pub mod canaries;
+pub mod canary_runs;
+pub mod cdc_cursors;
+pub mod idempotency_cache;
+pub mod jobs;
+pub mod leader_lease;
+pub mod node_settings_version;
+pub mod rollover_policies;
+pub mod search_ui_config;
+pub mod sessions;
+pub mod tasks;
+pub mod tenant_map;
+
+use crate::TableDef;
+
+/// Every table, in the order of the specification.
+pub static TABLES: [&TableDef; 14] = [
+    &tasks::DEF,
+    &node_settings_version::DEF,
+    &aliases::DEF,
+    &sessions::DEF,
+    &idempotency_cache::DEF,
+    &jobs::DEF,
+    &leader_lease::DEF,
+    &canaries::DEF,
+    &canary_runs::DEF,
+    &cdc_cursors::DEF,
+    &tenant_map::DEF,
+    &rollover_policies::DEF,
+    &search_ui_config::DEF,
+    &admin_sessions::DEF,
+];
+
+/// A table by its name.
+#[must_use]
+pub fn table(name: &str) -> Option<&'static TableDef> {
+    TABLES.iter().find(|table| table.name == name).copied()
+}

@@ -1,0 +1,173 @@
+use std::fmt;
+
+use tasklog_log::{Millis, Position, StoreError};
+use tasklog_projections::{Cell, Held, PAGE_ROWS_MAX, Scan, TableDef, View, cell_json};
+
+/// A row that two views do not agree on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Difference {
+    /// The log gives a row that the live table does not have.
+    Missing {
+        /// The table.
+        table: &'static str,
+        /// The row key.
+        key: String,
+        /// The event that made the row what it should be.
+        rev: Position,
+    },
+    /// The live table has a row that the log does not give.
+    Stray {
+        /// The table.
+        table: &'static str,
+        /// The row key.
+        key: String,
+        /// The event that the row names as its last one.
+        rev: Position,
+    },
+    /// A column differs.
+    Column {
+        /// The table.
+        table: &'static str,
+        /// The row key.
+        key: String,
+        /// The column, or `_rev`.
+        column: &'static str,
+        /// What the live row holds, as JSON.
+        live: String,
+        /// What the log gives, as JSON.
+        replayed: String,
+        /// The event that made the row what it should be.
+        rev: Position,
+    },
+}
+
+impl Difference {
+    /// The table and the key it is about.
+    #[must_use]
+    pub fn entity(&self) -> (&'static str, &str) {
+        match self {
+            Self::Missing { table, key, .. } | Self::Stray { table, key, .. } | Self::Column { table, key, .. } => {
+                (table, key)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing { table, key, rev } => {
+                write!(f, "{table}/{key}: missing from the live table; event {rev} says it exists")
+            }
+            Self::Stray { table, key, rev } => {
+                write!(f, "{table}/{key}: in the live table at rev {rev}, but the log says it does not exist")
+            }
+            Self::Column { table, key, column, live, replayed, rev } => {
+                write!(f, "{table}/{key}: column {column} holds {live}, the log says {replayed} (event {rev})")
+            }
+        }
+    }
+}
+
+/// Compares the rows of one table that are alive at `now`, key by key, both walked in key order page by page.
+///
+/// # Errors
+/// The views'.
+pub fn compare(
+    table: &'static TableDef,
+    live: &dyn View,
+    replayed: &dyn View,
+    now: Millis,
+    mut meet: impl FnMut(Difference),
+) -> Result<u64, StoreError> {
+    let mut live = Walk::new(table, live, now);
+    let mut replayed = Walk::new(table, replayed, now);
+    let (mut a, mut b) = (live.next()?, replayed.next()?);
+    let mut rows = 0;
+    loop {
+        let order = match (&a, &b) {
+            (None, None) => return Ok(rows),
+            (Some(_), None) => std::cmp::Ordering::Less,
+            (None, Some(_)) => std::cmp::Ordering::Greater,
+            (Some(a), Some(b)) => sort_key(table, a).cmp(&sort_key(table, b)),
+        };
+        rows += 1;
+        match (order, &a, &b) {
+            (std::cmp::Ordering::Less, Some(row), _) => {
+                meet(Difference::Stray { table: table.name, key: row.row.key(), rev: row.rev });
+                a = live.next()?;
+            }
+            (std::cmp::Ordering::Greater, _, Some(row)) => {
+                meet(Difference::Missing { table: table.name, key: row.row.key(), rev: row.rev });
+                b = replayed.next()?;
+            }
+            (_, Some(left), Some(right)) => {
+                columns(table, left, right, &mut meet);
+                a = live.next()?;
+                b = replayed.next()?;
+            }
+            _ => return Ok(rows),
+        }
+    }
+}
+
+fn sort_key<'r>(table: &TableDef, held: &'r Held) -> Vec<Cell<'r>> {
+    held.row.cells().into_iter().zip(table.columns).filter(|(_, column)| column.key).map(|(cell, _)| cell).collect()
+}
+
+fn columns(table: &'static TableDef, live: &Held, replayed: &Held, meet: &mut impl FnMut(Difference)) {
+    if live.rev == replayed.rev && live.row.differs(&*replayed.row) == 0 {
+        return;
+    }
+    let key = live.row.key();
+    let rev = replayed.rev;
+    let mut report = |column, live: String, replayed: String| {
+        meet(Difference::Column { table: table.name, key: key.clone(), column, live, replayed, rev });
+    };
+    for ((column, a), b) in table.columns.iter().zip(live.row.cells()).zip(replayed.row.cells()) {
+        if a != b {
+            let shown = |cell| cell_json(column, cell).map_or_else(|why| why, |json| json.to_string());
+            report(column.name, shown(&a), shown(&b));
+        }
+    }
+    if live.rev != replayed.rev {
+        report("_rev", live.rev.to_string(), replayed.rev.to_string());
+    }
+}
+
+/// Walks the live rows of a table in key order.
+struct Walk<'v> {
+    table: &'static TableDef,
+    view: &'v dyn View,
+    now: Millis,
+    page: std::vec::IntoIter<Held>,
+    after: Option<Vec<Cell<'static>>>,
+    done: bool,
+}
+
+impl<'v> Walk<'v> {
+    fn new(table: &'static TableDef, view: &'v dyn View, now: Millis) -> Self {
+        Self { table, view, now, page: Vec::new().into_iter(), after: None, done: false }
+    }
+
+    fn next(&mut self) -> Result<Option<Held>, StoreError> {
+        loop {
+            if let Some(held) = self.page.find(|held| held.row.is_live(self.now)) {
+                return Ok(Some(held));
+            }
+            if self.done {
+                return Ok(None);
+            }
+            let mut scan = Scan::all("pk");
+            if let Some(after) = self.after.take() {
+                scan = scan.after(after);
+            }
+            let page = self.view.scan(self.table, &scan)?;
+            self.done = page.len() < PAGE_ROWS_MAX;
+            if let Some(last) = page.last() {
+                self.after = Some(sort_key(self.table, last).into_iter().map(Cell::into_owned).collect());
+            }
+            self.page = page.into_iter();
+        }
+    }
+}

@@ -1,0 +1,121 @@
+use tasklog_log::{Commit, CommitMeta, Event, Log, Millis, Position, READ_EVENTS_MAX, StoreError};
+use tasklog_projections::{AnyRow, Cell, TableDef, View, cell_json};
+
+/// One event of an entity, and what it did to the row.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// Who, why, for which request.
+    pub meta: CommitMeta,
+    /// When.
+    pub recorded_at: Millis,
+    /// What.
+    pub event: Event,
+    /// The payload as the text of a JSON object.
+    pub payload: String,
+    /// The fields that changed; empty for an event that left the row as it was.
+    pub changes: Vec<FieldChange>,
+    /// Whether the row exists after it.
+    pub exists: bool,
+}
+
+/// One field's change, as JSON texts; none where there was or is no row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldChange {
+    /// The column.
+    pub column: &'static str,
+    /// Before.
+    pub old: Option<String>,
+    /// After.
+    pub new: Option<String>,
+}
+
+/// The history of one entity, oldest event first: its own chain, walked back from the row's or the tombstone's rev. An
+/// entity that no longer has either (its row died by time, or its tombstone was forgotten) is looked for along the whole
+/// log, and then every life of it is told.
+///
+/// # Errors
+/// `corrupt`, naming the position of a link that is missing or an event that cannot be folded; the log's and the view's.
+pub fn history(log: &dyn Log, view: &dyn View, table: &'static TableDef, key: &str) -> Result<Vec<Step>, StoreError> {
+    let rev = match view.get(table, key)? {
+        Some(held) => Some(held.rev),
+        None => view.tombstone(table, key)?,
+    };
+    let events = match rev {
+        Some(rev) => chain(log, table, key, rev)?,
+        None => search(log, table, key)?,
+    };
+    let mut steps = Vec::with_capacity(events.len());
+    let mut row: Option<AnyRow> = None;
+    for (commit, index) in events {
+        let event = commit.events[index].clone();
+        commit.check(&event)?;
+        let before = row.clone();
+        row = table.fold(row, &event, commit.recorded_at)?;
+        let payload =
+            table.payload_json(&event).map_err(|error| StoreError::corrupt(event.position, error.to_string()))?;
+        steps.push(Step {
+            changes: changes(table, before.as_ref(), row.as_ref()),
+            exists: row.is_some(),
+            recorded_at: commit.recorded_at,
+            meta: commit.meta,
+            event,
+            payload,
+        });
+    }
+    Ok(steps)
+}
+
+fn chain(log: &dyn Log, table: &TableDef, key: &str, rev: Position) -> Result<Vec<(Commit, usize)>, StoreError> {
+    let mut events = Vec::new();
+    let mut next = Some(rev);
+    while let Some(position) = next {
+        let found = log.event(position)?;
+        let (commit, index) = found.ok_or_else(|| {
+            StoreError::corrupt(position, format!("{}/{key} links to it, the log ends before", table.name))
+        })?;
+        let event = &commit.events[index];
+        let earlier = event.prev.is_none_or(|prev| prev < position);
+        if *event.table != *table.name || *event.key != *key || !earlier {
+            return Err(StoreError::corrupt(
+                position,
+                format!("{}/{key} links to it, it is about another", table.name),
+            ));
+        }
+        next = event.prev;
+        events.push((commit, index));
+    }
+    events.reverse();
+    Ok(events)
+}
+
+fn search(log: &dyn Log, table: &TableDef, key: &str) -> Result<Vec<(Commit, usize)>, StoreError> {
+    let mut events = Vec::new();
+    let mut after = log.first()?.before();
+    loop {
+        let page = log.read(after, READ_EVENTS_MAX)?;
+        let Some(last) = page.last() else { return Ok(events) };
+        after = last.last();
+        for commit in page {
+            for index in 0..commit.events.len() {
+                if *commit.events[index].table == *table.name && *commit.events[index].key == *key {
+                    events.push((commit.clone(), index));
+                }
+            }
+        }
+    }
+}
+
+fn changes(table: &TableDef, before: Option<&AnyRow>, after: Option<&AnyRow>) -> Vec<FieldChange> {
+    let (old, new) = (before.map(|row| row.cells()), after.map(|row| row.cells()));
+    let mut changes = Vec::new();
+    for (at, column) in table.columns.iter().enumerate().filter(|(_, column)| !column.key) {
+        let (old, new) = (old.as_ref().map(|cells| &cells[at]), new.as_ref().map(|cells| &cells[at]));
+        let silent = |cell: Option<&Cell<'_>>| cell.is_none_or(|cell| *cell == Cell::Null);
+        if old == new || (silent(old) && silent(new)) {
+            continue;
+        }
+        let shown = |cell: &Cell<'_>| cell_json(column, cell).map_or_else(|why| why, |json| json.to_string());
+        changes.push(FieldChange { column: column.name, old: old.map(shown), new: new.map(shown) });
+    }
+    changes
+}

@@ -1,0 +1,16 @@
+//! What a log is for after it was written: fold it into tables again, compare, and tell an entity's history.
+//!
+//! One [`Folder`] turns commits into row changes; rebuild, verify and every later reader of the log drive it.
+//!
+//! Architecture invariant: this crate knows no backend by name. It sees a log through [`tasklog_log::Log`] and tables
+//! through [`tasklog_projections::View`].
+
+mod compare;
+mod fold;
+mod history;
+mod verify;
+
+pub use compare::{Difference, compare};
+pub use fold::{FOLD_ROWS_MAX, Folder, catch_up};
+pub use history::{FieldChange, Step, history};
+pub use verify::{Finding, Report, Verifier};

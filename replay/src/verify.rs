@@ -1,0 +1,196 @@
+use std::{collections::HashSet, fmt};
+
+use tasklog_log::{Commit, Log, Position, StoreError};
+use tasklog_projections::{TABLES, View};
+
+use crate::{Difference, Folder, compare};
+
+/// Findings kept; further ones are only counted.
+const FINDINGS_KEPT_MAX: usize = 1_000;
+
+/// Something that is not as it must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// Positions without an event.
+    Gap {
+        /// The first missing position.
+        first: Position,
+        /// The last missing position.
+        last: Position,
+    },
+    /// An event whose bytes, link or transition cannot be right.
+    Event {
+        /// Where.
+        position: Position,
+        /// What is wrong.
+        why: String,
+    },
+    /// Two neighbouring commits under one id, or tables that do not reflect the head.
+    Commit {
+        /// The first event of the second place.
+        position: Position,
+        /// What is wrong.
+        why: String,
+    },
+    /// A row that the live tables and the log do not agree on.
+    Row(Difference),
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gap { first, last } if first == last => write!(f, "event {first}: missing from the log"),
+            Self::Gap { first, last } => write!(f, "events {first} to {last}: missing from the log"),
+            Self::Event { position, why } => write!(f, "event {position}: {why}"),
+            Self::Commit { position, why } => write!(f, "commit at event {position}: {why}"),
+            Self::Row(difference) => difference.fmt(f),
+        }
+    }
+}
+
+/// What a verification has looked at and found.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Events read and folded.
+    pub events: u64,
+    /// Commits read.
+    pub commits: u64,
+    /// Rows compared.
+    pub rows: u64,
+    /// The head that was verified.
+    pub head: Position,
+    /// What is wrong; the first thousand.
+    pub findings: Vec<Finding>,
+    /// How many findings there are.
+    pub found: u64,
+}
+
+impl Report {
+    fn add(&mut self, finding: Finding) {
+        self.found += 1;
+        if self.findings.len() < FINDINGS_KEPT_MAX {
+            self.findings.push(finding);
+        }
+    }
+}
+
+/// Verifies a log and the tables derived from it: density, checksums, every link, and every row against a replay. It
+/// goes on after a finding, so that one report tells all of them.
+pub struct Verifier {
+    folder: Folder,
+    report: Report,
+    next: Position,
+    /// Entities whose events could not all be folded; their rows cannot be compared.
+    tainted: HashSet<(String, String)>,
+    last_commit: Option<tasklog_log::CommitId>,
+}
+
+impl Verifier {
+    /// Verifies a log that begins at `first`.
+    #[must_use]
+    pub fn new(first: Position) -> Self {
+        Self {
+            folder: Folder::new(&TABLES),
+            report: Report::default(),
+            next: first,
+            tainted: HashSet::new(),
+            last_commit: None,
+        }
+    }
+
+    /// How far it has come: the last position it has seen.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        self.next.before()
+    }
+
+    /// Takes the next page of the log; `fresh` is the view it is replayed into.
+    ///
+    /// # Errors
+    /// The view's; what is wrong with events becomes findings.
+    pub fn page(&mut self, page: &[Commit], fresh: &mut dyn View) -> Result<(), StoreError> {
+        for commit in page {
+            self.report.commits += 1;
+            if self.last_commit == Some(commit.meta.id) {
+                let why = format!("its id {} is that of the commit before", commit.meta.id);
+                self.report.add(Finding::Commit { position: commit.first(), why });
+            }
+            self.last_commit = Some(commit.meta.id);
+            self.commit(commit, fresh)?;
+        }
+        if self.folder.is_full() {
+            self.flush(fresh)?;
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, commit: &Commit, fresh: &dyn View) -> Result<(), StoreError> {
+        for event in &commit.events {
+            if event.position > self.next {
+                self.report.add(Finding::Gap { first: self.next, last: event.position.before() });
+            }
+            self.next = event.position.next();
+            self.report.events += 1;
+            let entity = || (event.table.to_string(), event.key.to_string());
+            if let Err(error) = commit.check(event) {
+                self.report.add(as_finding(event.position, &error));
+            }
+            if self.tainted.contains(&entity()) {
+                continue;
+            }
+            match self.folder.fold_event(event, commit.recorded_at, fresh) {
+                Ok(()) => {}
+                Err(error @ (StoreError::Corrupt { .. } | StoreError::SchemaAhead { .. })) => {
+                    self.report.add(as_finding(event.position, &error));
+                    self.tainted.insert(entity());
+                    self.folder.skip(event);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, fresh: &mut dyn View) -> Result<(), StoreError> {
+        let changes = self.folder.changes();
+        let at = fresh.checkpoint()?;
+        fresh.apply(&changes, &at, &at)
+    }
+
+    /// Compares what was replayed with the live tables, once every page up to `log`'s head was taken.
+    ///
+    /// # Errors
+    /// The views'.
+    pub fn finish(mut self, log: &dyn Log, live: &dyn View, fresh: &mut dyn View) -> Result<Report, StoreError> {
+        self.flush(fresh)?;
+        let head = log.head()?;
+        if self.next <= head.position {
+            self.report.add(Finding::Gap { first: self.next, last: head.position });
+        }
+        let at = live.checkpoint()?;
+        if at != head {
+            let why = format!("the tables reflect {at}, the head of the log is {head}");
+            self.report.add(Finding::Commit { position: head.position, why });
+        }
+        self.report.head = head.position;
+        for table in TABLES {
+            let (report, tainted) = (&mut self.report, &self.tainted);
+            let rows = compare(table, live, fresh, head.recorded_at, |difference| {
+                let (table, key) = difference.entity();
+                if !tainted.contains(&(table.to_owned(), key.to_owned())) {
+                    report.add(Finding::Row(difference));
+                }
+            })?;
+            self.report.rows += rows;
+        }
+        Ok(self.report)
+    }
+}
+
+fn as_finding(position: Position, error: &StoreError) -> Finding {
+    let why = match error {
+        StoreError::Corrupt { why, .. } => why.clone(),
+        other => other.to_string(),
+    };
+    Finding::Event { position, why }
+}

@@ -1,0 +1,101 @@
+use clap::Args;
+use serde_json::json;
+use tasklog_log::StoreError;
+use tasklog_projections::{Scan, TABLES, sqlite::read_built};
+
+use super::{
+    Context, Ended,
+    output::{self, number},
+};
+use crate::{Error, StoreUrl, TaskStore};
+
+/// Show what the store is and holds.
+#[derive(Args)]
+pub(crate) struct Info {}
+
+/// Rows per table. Rows that died by time and are not swept yet are not counted.
+pub(crate) fn counts(store: &TaskStore) -> Result<Vec<(&'static str, u64)>, Error> {
+    store.read_tables(|read| {
+        let mut counts = Vec::new();
+        for table in TABLES {
+            counts.push((table.name, read.count_any(table, &Scan::all("pk"))? - read.count_dead(table)?));
+        }
+        Ok(counts)
+    })
+}
+
+impl Info {
+    pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
+        let store = context.open_to_read()?;
+        let (info, head, first, checkpoint) =
+            store.read(|log, view| Ok((log.info()?, log.head()?, log.first()?, view.checkpoint()?)))?;
+        let counts = counts(&store)?;
+        let built: Vec<_> = match &context.url {
+            StoreUrl::Sqlite(_) => store.with_connection(|conn| {
+                let built = TABLES.iter().map(|table| read_built(conn, table));
+                Ok(built.collect::<Result<Vec<_>, _>>()?)
+            })?,
+            StoreUrl::Memory => TABLES.iter().map(|_| None).collect(),
+        };
+        let sizes = sizes(&context.url)?;
+        let durability = match &context.url {
+            StoreUrl::Sqlite(_) => "every commit is synced to disk before it is answered (WAL, synchronous=FULL)",
+            StoreUrl::Memory => "none: the store ends with the process",
+        };
+        if context.out.json {
+            let tables: Vec<_> = counts
+                .iter()
+                .zip(&built)
+                .map(|((name, rows), built)| {
+                    json!({ "table": name, "rows": rows, "projection_version": built.map(|built| built.version) })
+                })
+                .collect();
+            let value = json!({
+                "store": context.url.to_string(), "log_id": info.id, "epoch": info.epoch,
+                "head": head.position, "first": first, "head_commit_id": head.commit, "head_recorded_at": head.recorded_at,
+                "checkpoint": checkpoint.position, "recording_from": store.recording().map(|recording| recording.from),
+                "bytes": sizes.0, "wal_bytes": sizes.1, "durability": durability,
+                "sqlite_version": rusqlite::version(), "tables": tables,
+            });
+            context.out.line(value.to_string())?;
+            return Ok(Ended::Well);
+        }
+        let line = |name: &str, value: String| context.out.line(format!("{name:<12} {value}"));
+        line("store", context.url.to_string())?;
+        line("log id", format!("{}, epoch {}", info.id, info.epoch))?;
+        line("events", format!("{} to {}", first, head.position))?;
+        line("newest", format!("{} ({})", output::time(head.recorded_at), head.commit))?;
+        line("tables at", format!("event {}", checkpoint.position))?;
+        line("size", format!("{} bytes, and {} in the write-ahead log", number(sizes.0), number(sizes.1)))?;
+        line("durability", durability.into())?;
+        if let Some(recording) = store.recording() {
+            line(
+                "clock",
+                format!("a recording's, from {}; it stands still between commands", output::time(recording.from)),
+            )?;
+        }
+        let rows: Vec<Vec<String>> = counts
+            .iter()
+            .zip(&built)
+            .map(|((name, rows), built)| {
+                vec![(*name).to_owned(), number(*rows), built.map_or("-".into(), |built| built.version.to_string())]
+            })
+            .collect();
+        context.out.line("")?;
+        context.out.table(&["table", "rows", "projection"], &rows)?;
+        Ok(Ended::Well)
+    }
+}
+
+/// Bytes of the file and of its write-ahead log.
+fn sizes(url: &StoreUrl) -> Result<(u64, u64), Error> {
+    let StoreUrl::Sqlite(path) = url else { return Ok((0, 0)) };
+    let bytes = |path: &std::path::Path| match path.metadata() {
+        Ok(metadata) => Ok(metadata.len()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(StoreError::unavailable_because(format!("looking at {}", path.display()), error)),
+    };
+    let mut wal = path.as_os_str().to_owned();
+    wal.push("-wal");
+    Ok((bytes(path)?, bytes(std::path::Path::new(&wal))?))
+}

@@ -1,0 +1,107 @@
+use std::time::Instant;
+
+use clap::Args;
+use serde_json::json;
+use tasklog_log::Position;
+use tasklog_projections::{TABLES, TableDef};
+
+use super::{
+    Context, Ended,
+    mask::Mask,
+    output::{self, BAD, GOOD, number},
+    rows::parse_table,
+};
+use crate::{Error, Rejection, StoreUrl, store::sqlite};
+
+/// Check that positions are dense, every checksum and every link holds, and that a replay of the log into fresh tables
+/// gives exactly the live ones.
+#[derive(Args)]
+pub(crate) struct Verify {}
+
+/// Rebuild tables from the log, while readers go on.
+#[derive(Args)]
+pub(crate) struct Rebuild {
+    /// The tables; all of them if none is named
+    #[arg(value_parser = parse_table)]
+    tables: Vec<&'static TableDef>,
+}
+
+impl Verify {
+    pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
+        let store = context.open_to_read()?;
+        let began = Instant::now();
+        let bar = output::progress(Some(store.head()?.0), "events");
+        let report = store.verify(|position| bar.set_position(position.0))?;
+        bar.finish_and_clear();
+        let seconds = began.elapsed().as_secs_f64();
+        let mut mask = Mask::new(context.out.show_sensitive);
+        for finding in &report.findings {
+            let finding = mask.finding(finding);
+            if context.out.json {
+                context.out.line(json!({ "finding": finding.to_string() }).to_string())?;
+            } else {
+                context.out.line(format!("{}✗{} {finding}", BAD.render(), BAD.render_reset()))?;
+            }
+        }
+        let ok = report.found == 0;
+        if context.out.json {
+            let value = json!({
+                "ok": ok, "head": report.head, "events": report.events, "commits": report.commits, "rows": report.rows,
+                "findings": report.found, "seconds": seconds,
+            });
+            context.out.line(value.to_string())?;
+        } else {
+            let verdict = if ok {
+                format!("{}✓{} everything holds", GOOD.render(), GOOD.render_reset())
+            } else {
+                format!("{}{} findings{}", BAD.render(), number(report.found), BAD.render_reset())
+            };
+            context.out.line(format!(
+                "{verdict}: {} events in {} commits, dense, with valid checksums and links; {} rows compared with a replay, in {seconds:.1} s",
+                number(report.events),
+                number(report.commits),
+                number(report.rows),
+            ))?;
+        }
+        Ok(if ok { Ended::Well } else { Ended::Refused })
+    }
+}
+
+impl Rebuild {
+    pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
+        let StoreUrl::Sqlite(path) = &context.url else {
+            return Err(Rejection::invalid("a store in memory is built anew each time it is opened").into());
+        };
+        let tables: Vec<&'static TableDef> = if self.tables.is_empty() { TABLES.to_vec() } else { self.tables };
+        let total = context.open_to_read()?.head()?;
+        let began = Instant::now();
+        let bar = output::progress(Some(total.0), "events");
+        let rebuilt = sqlite::rebuild(path, &tables, |position: Position| bar.set_position(position.0))?;
+        bar.finish_and_clear();
+        let seconds = began.elapsed().as_secs_f64();
+        let rate = rebuilt.position.0 as f64 / seconds.max(1e-9);
+        if context.out.json {
+            let names: Vec<_> = tables.iter().map(|table| table.name).collect();
+            let value = json!({
+                "tables": names, "events": rebuilt.position, "seconds": seconds, "events_per_s": rate as u64,
+                "peak_rss_mb": peak_rss_mb(),
+            });
+            context.out.line(value.to_string())?;
+        } else {
+            context.out.line(format!(
+                "{} tables rebuilt from {} events in {seconds:.1} s ({} events/s)",
+                tables.len(),
+                number(rebuilt.position.0),
+                number(rate as u64),
+            ))?;
+        }
+        Ok(Ended::Well)
+    }
+}
+
+/// The most memory this process has had, in MB, where the system tells.
+fn peak_rss_mb() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.split_whitespace().next()?.parse::<f64>().ok().map(|kib| kib / 1024.0)
+}

@@ -1,0 +1,182 @@
+//! The command line. One file per verb; this one parses and dispatches.
+
+mod apply;
+mod bench;
+mod catalogue;
+mod events;
+mod import;
+mod info;
+mod input;
+mod maintain;
+mod mask;
+mod output;
+mod rows;
+mod sql;
+
+use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::{Access, Error, OpenOptions, StoreUrl, TaskStore, cli::output::Output, wire::ErrorBody};
+
+/// An event-sourced task registry: every change is an event in a log, every table a replay away.
+#[derive(Parser)]
+#[command(name = "tasklog", version, about, long_about = None, propagate_version = true)]
+pub struct Cli {
+    /// The store: sqlite:PATH or memory:
+    #[arg(long, global = true, env = "TASKLOG_STORE", default_value = "sqlite:tasklog.db", value_name = "URL")]
+    store: StoreUrl,
+    /// One JSON value per line, for machines
+    #[arg(long, global = true)]
+    json: bool,
+    /// Show sensitive columns instead of masking them
+    #[arg(long, global = true)]
+    show_sensitive: bool,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Apply commands, one JSON object a line, in order
+    Apply(apply::Apply),
+    /// Show one row
+    Get(rows::Get),
+    /// List rows
+    List(rows::List),
+    /// Ask a query of the catalogue, such as tasks.unfinished
+    Query(rows::Ask),
+    /// Show the audit trail, oldest event first
+    Log(events::LogArgs),
+    /// Tell everything that happened to one row, field by field
+    History(events::HistoryArgs),
+    /// Run a read-only SQL query over the 14 tables and `events`
+    Sql(sql::Sql),
+    /// Show what the store is and holds
+    Info(info::Info),
+    /// Check every event, every link and every row against a replay
+    Verify(maintain::Verify),
+    /// Rebuild tables from the log, while readers go on
+    Rebuild(maintain::Rebuild),
+    /// The catalogue of commands, queries and events, with their JSON Schemas
+    Commands(catalogue::Commands),
+    /// Make a recorded day of one orchestrator
+    Generate(catalogue::Generate),
+    /// Take over data of other systems
+    #[command(subcommand)]
+    Import(import::Import),
+    /// Measure speed and size against a raw baseline in the same run
+    Bench(bench::Bench),
+    /// Print a shell's completion script
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the man pages into a folder
+    Man {
+        /// The folder
+        folder: PathBuf,
+    },
+}
+
+/// How a verb ended.
+pub(crate) enum Ended {
+    /// Fine.
+    Well,
+    /// Something was rejected, or a check failed.
+    Refused,
+}
+
+/// What a verb needs of the command line around it.
+pub(crate) struct Context {
+    pub(crate) url: StoreUrl,
+    pub(crate) out: Output,
+}
+
+impl Context {
+    /// Opens the store for commands.
+    pub(crate) fn open(&self) -> Result<TaskStore, Error> {
+        TaskStore::open_with(&self.url, OpenOptions::default())
+    }
+
+    /// Opens the store for queries.
+    pub(crate) fn open_to_read(&self) -> Result<TaskStore, Error> {
+        TaskStore::open_with(&self.url, OpenOptions { access: Access::Read, ..OpenOptions::default() })
+    }
+}
+
+/// Runs the program: parses the command line, does what it says, and answers the exit status: 0 fine, 1 something was
+/// rejected or a check failed, 2 usage, 3 store error.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    init_tracing();
+    let out = Output::new(cli.json, cli.show_sensitive);
+    let context = Context { url: cli.store, out };
+    match run(cli.verb, &context) {
+        Ok(Ended::Well) => ExitCode::SUCCESS,
+        Ok(Ended::Refused) => ExitCode::from(1),
+        // Whoever read the output has seen enough.
+        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(&context, &error);
+            match error {
+                Error::Rejected(_) => ExitCode::from(1),
+                Error::Store(_) => ExitCode::from(3),
+            }
+        }
+    }
+}
+
+fn report(context: &Context, error: &Error) {
+    if context.out.json {
+        let body = serde_json::to_string(&ErrorBody::new(error)).unwrap_or_default();
+        eprintln!(r#"{{"error":{body}}}"#);
+        return;
+    }
+    let text = match error {
+        Error::Rejected(rejection) => rejection.to_string(),
+        Error::Store(error) => error.full(),
+    };
+    anstream::eprintln!("{}error:{} {text}", output::BAD.render(), output::BAD.render_reset());
+}
+
+fn run(verb: Verb, context: &Context) -> Result<Ended, Error> {
+    match verb {
+        Verb::Apply(verb) => verb.run(context),
+        Verb::Get(verb) => verb.run(context),
+        Verb::List(verb) => verb.run(context),
+        Verb::Query(verb) => verb.run(context),
+        Verb::Log(verb) => verb.run(context),
+        Verb::History(verb) => verb.run(context),
+        Verb::Sql(verb) => verb.run(context),
+        Verb::Info(verb) => verb.run(context),
+        Verb::Verify(verb) => verb.run(context),
+        Verb::Rebuild(verb) => verb.run(context),
+        Verb::Commands(verb) => verb.run(context),
+        Verb::Generate(verb) => verb.run(context),
+        Verb::Import(verb) => verb.run(context),
+        Verb::Bench(verb) => verb.run(context),
+        Verb::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "tasklog", &mut std::io::stdout());
+            Ok(Ended::Well)
+        }
+        Verb::Man { folder } => {
+            std::fs::create_dir_all(&folder)
+                .and_then(|()| clap_mangen::generate_to(Cli::command(), &folder))
+                .map_err(|error| output::io("writing man pages", error))?;
+            Ok(Ended::Well)
+        }
+    }
+}
+
+/// What the library has to say goes to standard error; `TASKLOG_LOG` chooses how much (`info` by default).
+fn init_tracing() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("TASKLOG_LOG").unwrap_or_else(|_| "info".into());
+    let _ = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).without_time().try_init();
+}
+
+/// Whether a person is looking at standard output.
+pub(crate) fn on_terminal() -> bool {
+    std::io::stdout().is_terminal()
+}

@@ -1,0 +1,239 @@
+use std::ops::ControlFlow;
+
+use clap::Args;
+use serde_json::Value;
+use tasklog_log::{Position, StoreError};
+use tasklog_projections::{AnyRow, Cell, Column, Kind, Scan, TABLES, TableDef, cell_json, table};
+
+use super::{Context, Ended, mask::Mask, output};
+use crate::{Error, Rejection, query::Reader, tables};
+
+/// Show one row.
+#[derive(Args)]
+pub(crate) struct Get {
+    /// The table
+    #[arg(value_parser = parse_table)]
+    table: &'static TableDef,
+    /// The row key; a two-part key is written a/b
+    key: String,
+}
+
+/// List rows.
+#[derive(Args)]
+pub(crate) struct List {
+    /// The table
+    #[arg(value_parser = parse_table)]
+    table: &'static TableDef,
+    /// Only rows where the column has this value; may be repeated
+    #[arg(long = "where", value_name = "COLUMN=VALUE")]
+    conditions: Vec<String>,
+    /// At most this many rows
+    #[arg(long, default_value_t = 100)]
+    limit: usize,
+    /// Go on after the row with this key, the last one of the page before
+    #[arg(long, value_name = "KEY")]
+    after: Option<String>,
+}
+
+/// Ask a query of the catalogue (`tasklog commands` lists them); the answer is one JSON value.
+#[derive(Args)]
+pub(crate) struct Ask {
+    /// Such as tasks.unfinished
+    name: String,
+    /// Its arguments, a JSON object
+    #[arg(default_value = "{}")]
+    args: String,
+}
+
+/// A table by its name, for the command line.
+pub(crate) fn parse_table(name: &str) -> Result<&'static TableDef, String> {
+    table(name).ok_or_else(|| {
+        let names: Vec<_> = TABLES.iter().map(|table| table.name).collect();
+        format!("no such table; the tables are {}", names.join(", "))
+    })
+}
+
+impl Get {
+    pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
+        let store = context.open_to_read()?;
+        let mut mask = Mask::new(context.out.show_sensitive);
+        let found = store.read_tables(|read| read.get_any(self.table, &self.key))?;
+        let Some(held) = found else {
+            return Err(Rejection::not_found(format!("no row {:?} in {}", self.key, self.table.name)).into());
+        };
+        let fields = fields(self.table, &held.row, held.rev, &mut mask)?;
+        if context.out.json {
+            context.out.line(object(fields))?;
+        } else {
+            for (name, value) in fields {
+                context.out.line(format!("{name:<22} {}", shown(&value)))?;
+            }
+        }
+        Ok(Ended::Well)
+    }
+}
+
+impl List {
+    pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
+        let wanted = self.conditions.iter().map(|text| condition(self.table, text)).collect::<Result<Vec<_>, _>>()?;
+        let store = context.open_to_read()?;
+        let mut mask = Mask::new(context.out.show_sensitive);
+        let mut rows = Vec::new();
+        let mut last = None;
+        let mut more = false;
+        store.read_tables(|read| {
+            let scan = self.scan(read, &wanted)?;
+            read.walk_any(self.table, scan, |row, rev| {
+                if wanted.iter().any(|(at, value)| row.cells()[*at] != *value) {
+                    return Ok(ControlFlow::Continue(()));
+                }
+                if rows.len() == self.limit {
+                    more = true;
+                    return Ok(ControlFlow::Break(()));
+                }
+                last = Some(row.key());
+                rows.push(fields(self.table, &row, rev, &mut mask)?);
+                Ok(ControlFlow::Continue(()))
+            })
+        })?;
+        if context.out.json {
+            for row in rows {
+                context.out.line(object(row))?;
+            }
+        } else {
+            let header: Vec<_> = self.table.columns.iter().map(|column| column.name).chain(["rev"]).collect();
+            let rows: Vec<Vec<_>> =
+                rows.iter().map(|row| row.iter().map(|(_, value)| shown(value)).collect()).collect();
+            context.out.table(&header, &rows)?;
+        }
+        if let Some(last) = last.filter(|_| more) {
+            let key = if self.table.sensitive.is_empty() || context.out.show_sensitive { last } else { "KEY".into() };
+            eprintln!("there is more: --after {key:?}, or a higher --limit");
+        }
+        Ok(Ended::Well)
+    }
+
+    /// Walks the index whose first columns the conditions fix, or the primary key.
+    fn scan(&self, read: &Reader<'_>, wanted: &[(usize, Cell<'static>)]) -> Result<Scan<'static>, Error> {
+        let value =
+            |name: &str| wanted.iter().find(|(at, _)| self.table.columns[*at].name == name).map(|(_, v)| v.clone());
+        let fixed = |columns: &[&str]| columns.iter().map_while(|name| value(name)).collect::<Vec<_>>();
+        let best = self.table.indexes.iter().max_by_key(|index| fixed(index.columns).len());
+        let scan = match best.map(|index| (index.name, fixed(index.columns))) {
+            Some((name, values)) if !values.is_empty() && values.iter().all(|value| *value != Cell::Null) => {
+                Scan::equal(name, values)
+            }
+            _ => Scan::all("pk"),
+        };
+        let Some(after) = &self.after else { return Ok(scan) };
+        let Some(held) = read.get_any(self.table, after)? else {
+            return Err(Rejection::not_found(format!("--after: no row {after:?} in {}", self.table.name)).into());
+        };
+        let cursor = self.table.cursor(scan.index, scan.equal.len(), &held.row)?;
+        let cursor = cursor.into_iter().map(Cell::into_owned).collect();
+        Ok(scan.after(cursor))
+    }
+}
+
+impl Ask {
+    pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
+        let Some(query) = tables::query(&self.name) else {
+            return Err(Rejection::invalid(format!("no query {:?}; `tasklog commands` lists them", self.name)).into());
+        };
+        let args = serde_json::from_str(&self.args)
+            .map_err(|error| Rejection::invalid(format!("{}: arguments: {error}", self.name)))?;
+        let store = context.open_to_read()?;
+        let answer = store.read_tables(|read| (query.run)(args, read))?;
+        let table = tables::SIDES.iter().find(|side| self.name.split('.').next() == Some(side.table.name));
+        let value: Value =
+            serde_json::from_str(&answer).map_err(|error| StoreError::corrupt_store(error.to_string()))?;
+        let mut mask = Mask::new(context.out.show_sensitive);
+        let value = table.map_or(value.clone(), |side| mask.payload(side.table, value));
+        context.out.line(if context.out.json { value.to_string() } else { format!("{value:#}") })?;
+        Ok(Ended::Well)
+    }
+}
+
+fn condition(table: &'static TableDef, text: &str) -> Result<(usize, Cell<'static>), Error> {
+    let names = || table.columns.iter().map(|column| column.name).collect::<Vec<_>>().join(", ");
+    let Some((name, value)) = text.split_once('=') else {
+        return Err(Rejection::invalid(format!("--where {text}: expected COLUMN=VALUE")).into());
+    };
+    let Some(at) = table.column(name) else {
+        return Err(Rejection::invalid(format!("--where {name}: {} has the columns {}", table.name, names())).into());
+    };
+    let value =
+        value_cell(&table.columns[at], value).map_err(|why| Rejection::invalid(format!("--where {name}: {why}")))?;
+    Ok((at, value))
+}
+
+fn value_cell(column: &Column, text: &str) -> Result<Cell<'static>, String> {
+    if text == "null" && column.nullable {
+        return Ok(Cell::Null);
+    }
+    match column.kind {
+        Kind::Integer => text.parse().map(Cell::Integer).map_err(|_| format!("{text:?} is no integer")),
+        Kind::Bool => match text {
+            "0" | "false" => Ok(Cell::Integer(0)),
+            "1" | "true" => Ok(Cell::Integer(1)),
+            _ => Err(format!("{text:?} is neither 0 nor 1")),
+        },
+        Kind::Text | Kind::Json => Ok(Cell::Text(text.to_owned().into())),
+        Kind::Hash => tasklog_projections::Hash32::from_hex(text).map(|hash| Cell::Blob(hash.0.to_vec().into())),
+    }
+}
+
+/// A row's columns and rev, masked.
+fn fields(
+    table: &'static TableDef,
+    row: &AnyRow,
+    rev: Position,
+    mask: &mut Mask,
+) -> Result<Vec<(&'static str, String)>, Error> {
+    let mut fields = Vec::with_capacity(table.columns.len() + 1);
+    for (column, cell) in table.columns.iter().zip(row.cells()) {
+        let json = cell_json(column, &cell).map_err(StoreError::corrupt_store)?;
+        let hidden = !mask_passes(table, column.name, mask) && json.as_str() != "null";
+        let text = if hidden {
+            let value = json.to_value().map_err(StoreError::corrupt_store)?;
+            mask.column(table, column.name, value).to_string()
+        } else {
+            json.to_string()
+        };
+        fields.push((column.name, text));
+    }
+    fields.push(("rev", rev.to_string()));
+    Ok(fields)
+}
+
+fn mask_passes(table: &TableDef, column: &str, mask: &Mask) -> bool {
+    mask.shows() || !table.sensitive.contains(&column)
+}
+
+/// Fields as a JSON object, each value byte for byte.
+fn object(fields: Vec<(&'static str, String)>) -> String {
+    let members = fields.into_iter().map(|(name, value)| format!("\"{name}\":{value}"));
+    format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+}
+
+/// A JSON text as people read it: strings without quotes, null as a dash, instants left as numbers.
+fn shown(json: &str) -> String {
+    match json {
+        "null" => "-".into(),
+        text if text.starts_with('"') => serde_json::from_str(text).unwrap_or_else(|_| text.to_owned()),
+        text => text.to_owned(),
+    }
+}
+
+/// Shows values of the same kind elsewhere in the same way.
+pub(crate) fn shown_value(json: &str) -> String {
+    output_cut(&shown(json))
+}
+
+fn output_cut(text: &str) -> String {
+    const VALUE_CHARS_MAX: usize = 200;
+    match text.char_indices().nth(VALUE_CHARS_MAX) {
+        Some((at, _)) => format!("{}… ({} bytes)", &text[..at], output::number(text.len() as u64)),
+        None => text.to_owned(),
+    }
+}

@@ -1,0 +1,94 @@
+//! The settings that decisions depend on.
+
+use std::time::Duration;
+
+use crate::rejection::Rejection;
+
+/// The settings that decisions depend on, with the defaults of the specification. Whatever shaped an outcome is written
+/// into its event, so a changed setting never changes a replay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// `task_registry.ttl_seconds`, in ms: how old a finished task is when pruning takes it by default.
+    pub task_ttl_ms: i64,
+    /// `session_pinning.ttl_seconds`, in ms.
+    pub session_ttl_ms: i64,
+    /// `session_pinning.max_sessions`
+    pub sessions_max: u64,
+    /// `aliases.history_retention`, in states.
+    pub alias_history_retention: u32,
+    /// `aliases.require_target_exists`
+    pub alias_require_target_exists: bool,
+    /// `idempotency.ttl_seconds`, in ms.
+    pub idempotency_ttl_ms: i64,
+    /// `idempotency.max_cached_keys`
+    pub idempotency_keys_max: u64,
+    /// `leader_election.lease_ttl_s`, in ms.
+    pub lease_ttl_ms: i64,
+    /// `leader_election.renew_interval_s`, in ms.
+    pub lease_renew_interval_ms: i64,
+    /// `jobs.claim_s`, in ms.
+    pub job_claim_ms: i64,
+    /// `jobs.max_attempts`; none is unlimited. Written into each job at enqueue.
+    pub job_attempts_max: Option<i64>,
+    /// `jobs.ttl_seconds`, in ms: how old a finished job is when a purge takes it by default.
+    pub job_ttl_ms: i64,
+    /// `canary_runner.run_history_per_canary`, at most [`CANARY_HISTORY_MAX`].
+    pub canary_history: u32,
+    /// `admin_ui.session_ttl_s`, in ms.
+    pub admin_session_ttl_ms: i64,
+    /// `retention.tombstones`: how long short tombstones are kept.
+    pub tombstone_retention: Duration,
+    /// `retention.command_ids`: how long a repeated `command_id` finds its first outcome.
+    pub command_id_retention: Duration,
+}
+
+/// More runs than this would not fit the commit that deletes their canary.
+pub const CANARY_HISTORY_MAX: u32 = 900;
+
+const SECOND_MS: i64 = 1_000;
+const DAY_MS: i64 = 86_400 * SECOND_MS;
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            task_ttl_ms: 7 * DAY_MS,
+            session_ttl_ms: 900 * SECOND_MS,
+            sessions_max: 100_000,
+            alias_history_retention: 10,
+            alias_require_target_exists: true,
+            idempotency_ttl_ms: DAY_MS,
+            idempotency_keys_max: 1_000_000,
+            lease_ttl_ms: 10 * SECOND_MS,
+            lease_renew_interval_ms: 3 * SECOND_MS,
+            job_claim_ms: 30 * SECOND_MS,
+            job_attempts_max: None,
+            job_ttl_ms: 7 * DAY_MS,
+            canary_history: 100,
+            admin_session_ttl_ms: 3_600 * SECOND_MS,
+            tombstone_retention: Duration::from_secs(86_400),
+            command_id_retention: Duration::from_secs(86_400),
+        }
+    }
+}
+
+impl Config {
+    /// Refuses settings that cannot work together.
+    ///
+    /// # Errors
+    /// `invalid`, naming the setting.
+    pub fn check(&self) -> Result<(), Rejection> {
+        if self.lease_ttl_ms <= self.lease_renew_interval_ms {
+            return Err(Rejection::invalid(format!(
+                "leader_election: lease_ttl_s ({} ms) must be longer than renew_interval_s ({} ms)",
+                self.lease_ttl_ms, self.lease_renew_interval_ms
+            )));
+        }
+        if self.canary_history > CANARY_HISTORY_MAX {
+            return Err(Rejection::invalid(format!(
+                "canary_runner.run_history_per_canary: at most {CANARY_HISTORY_MAX}, found {}",
+                self.canary_history
+            )));
+        }
+        Ok(())
+    }
+}

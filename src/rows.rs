@@ -1,0 +1,320 @@
+//! The rows a writer works on: a cache of the view with the open batch on top.
+
+use std::{collections::HashMap, sync::Arc};
+
+use ahash::RandomState;
+use tasklog_log::{Entity, Event, Millis, NewEvent, Position, Revs, StoreError};
+use tasklog_projections::{AnyRow, Held, RowChange, Scan, TABLES, TableDef, View};
+
+use crate::tables::place;
+
+/// What stands below the rows that a batch works on: the view it writes to and the log it may look back into.
+pub trait Below {
+    /// The view, inside the batch's transaction.
+    fn view(&mut self) -> Box<dyn View + '_>;
+    /// The event at a position that a rev names.
+    ///
+    /// # Errors
+    /// `corrupt` if it is not there.
+    fn event(&mut self, position: Position) -> Result<Event, StoreError>;
+}
+
+/// The rows a writer is working on: a bounded write-through cache of the view, with the changes of the open batch on
+/// top, and an undo list for the command being decided.
+///
+/// ```text
+///   decide ──get──► slots ──miss──► view          emit ──put──► slot (dirty)
+///                                                  reject ─undo─► slot as before
+///   scan ──► flush dirty rows of the table into the open transaction ──► view.scan
+///   batch end ──► changes() ──► view.apply
+/// ```
+#[derive(Default)]
+pub struct Rows {
+    young: Vec<Slots>,
+    old: Vec<Slots>,
+    dirty: Vec<Vec<Box<str>>>,
+    undo: Vec<Undo>,
+    /// Every row that the open batch has changed, flushed or not.
+    touched: Vec<(usize, Box<str>)>,
+    /// The deletions of the open batch, which no log has yet.
+    deletions: HashMap<Position, NewEvent, RandomState>,
+    counts: Vec<Option<u64>>,
+    /// Whether the view remembers any deleted row of a table, once that was asked.
+    remembers: Vec<Option<bool>>,
+    first: Position,
+    stamp: u64,
+}
+
+type Slots = HashMap<Box<str>, Slot, RandomState>;
+
+/// Rows kept between batches; the older half goes when there are more.
+const ROWS_CACHED_MAX: usize = 20_000;
+
+#[derive(Clone)]
+struct Slot {
+    /// As the view has it, including what the open batch has flushed.
+    base: Option<AnyRow>,
+    /// The rev that the view has with it.
+    base_rev: Position,
+    /// Whether the view has a tombstone.
+    buried: bool,
+    row: Option<AnyRow>,
+    rev: Position,
+    at: Millis,
+    dirty: bool,
+    /// The rev before the open batch.
+    durable: Position,
+    /// The last decision that read it.
+    stamp: u64,
+}
+
+struct Undo {
+    table: usize,
+    key: Box<str>,
+    row: Option<AnyRow>,
+    rev: Position,
+    at: Millis,
+}
+
+/// What a decision sees of a row.
+pub(crate) struct Seen {
+    pub(crate) row: Option<AnyRow>,
+    pub(crate) rev: Position,
+    /// Whether this decision has not read it before.
+    pub(crate) first_time: bool,
+}
+
+impl Rows {
+    /// Nothing cached yet.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut rows = Self::default();
+        rows.clear();
+        rows
+    }
+
+    /// Forgets everything: the batch failed, or somebody else wrote to the view.
+    pub fn clear(&mut self) {
+        self.young = vec![Slots::default(); TABLES.len()];
+        self.old = vec![Slots::default(); TABLES.len()];
+        self.dirty = vec![Vec::new(); TABLES.len()];
+        self.counts = vec![None; TABLES.len()];
+        self.remembers = vec![None; TABLES.len()];
+        self.undo.clear();
+        self.touched.clear();
+        self.deletions.clear();
+    }
+
+    /// Begins the decision of a commit whose first event, if it makes any, will stand at `first`.
+    pub(crate) fn begin(&mut self, first: Position) {
+        self.first = first;
+        self.stamp += 1;
+        self.undo.clear();
+    }
+
+    /// The position of the `index`th event of the commit being decided.
+    pub(crate) fn position_of(&self, index: usize) -> Position {
+        Position(self.first.0 + index as u64)
+    }
+
+    /// A row with all changes so far, dead or alive, and its rev or its tombstone's.
+    pub(crate) fn get(
+        &mut self,
+        table: &'static TableDef,
+        key: &str,
+        below: &mut dyn Below,
+    ) -> Result<Seen, StoreError> {
+        let at = place(table);
+        if let Some(slot) = self.young[at].get_mut(key) {
+            return Ok(slot.seen(self.stamp));
+        }
+        let mut slot = match self.old[at].remove(key) {
+            Some(slot) => slot,
+            None => self.load(table, key, below)?,
+        };
+        let seen = slot.seen(self.stamp);
+        self.young[at].insert(key.into(), slot);
+        Ok(seen)
+    }
+
+    fn load(&mut self, table: &'static TableDef, key: &str, below: &mut dyn Below) -> Result<Slot, StoreError> {
+        let view = below.view();
+        if let Some(held) = view.get(table, key)? {
+            return Ok(Slot::clean(Some(held.row), held.rev, false));
+        }
+        let remembers = &mut self.remembers[place(table)];
+        let any = match *remembers {
+            Some(any) => any,
+            None => *remembers.insert(view.any_tombstone(table)?),
+        };
+        let tombstone = if any { view.tombstone(table, key)? } else { None };
+        Ok(Slot::clean(None, tombstone.unwrap_or_default(), tombstone.is_some()))
+    }
+
+    /// A row as this batch has it, if it was read.
+    pub(crate) fn peek(&self, table: &'static TableDef, key: &str) -> Option<(AnyRow, Position)> {
+        let slot = self.young[place(table)].get(key)?;
+        Some((slot.row.clone()?, slot.rev))
+    }
+
+    /// Takes over a row that a scan has met, unless it is known.
+    pub(crate) fn met(&mut self, table: &'static TableDef, key: &str, held: Held) {
+        let at = place(table);
+        if self.young[at].contains_key(key) || self.old[at].contains_key(key) {
+            return;
+        }
+        self.young[at].insert(key.into(), Slot::clean(Some(held.row), held.rev, false));
+    }
+
+    /// Changes a row that this decision has read.
+    pub(crate) fn put(&mut self, table: &'static TableDef, key: &str, row: Option<AnyRow>, rev: Position, now: Millis) {
+        let at = place(table);
+        let Some(slot) = self.young[at].get_mut(key) else { return };
+        let undo = Undo { table: at, key: key.into(), row: slot.row.take(), rev: slot.rev, at: slot.at };
+        count(&mut self.counts[at], undo.row.is_some(), row.is_some());
+        slot.row = row;
+        slot.rev = rev;
+        slot.at = now;
+        if !slot.dirty {
+            slot.dirty = true;
+            self.dirty[at].push(key.into());
+        }
+        self.undo.push(undo);
+    }
+
+    /// Remembers an event that deleted its row, until the log has it.
+    pub(crate) fn bury(&mut self, rev: Position, event: NewEvent) {
+        self.deletions.insert(rev, event);
+    }
+
+    /// The event of the open batch that deleted its row and left it this rev.
+    pub(crate) fn deletion(&self, rev: Position) -> Option<&NewEvent> {
+        self.deletions.get(&rev)
+    }
+
+    /// Takes back what the command being decided has put.
+    pub(crate) fn undo(&mut self) {
+        while let Some(undo) = self.undo.pop() {
+            let Some(slot) = self.young[undo.table].get_mut(&undo.key) else { continue };
+            count(&mut self.counts[undo.table], slot.row.is_some(), undo.row.is_some());
+            slot.row = undo.row;
+            slot.rev = undo.rev;
+            slot.at = undo.at;
+            if !slot.dirty {
+                // It was flushed meanwhile: the old value has to be written over it.
+                slot.dirty = true;
+                self.dirty[undo.table].push(undo.key);
+            }
+        }
+    }
+
+    /// Writes the changed rows of one table into the open transaction, so that a scan meets them.
+    pub(crate) fn flush(&mut self, table: &'static TableDef, below: &mut dyn Below) -> Result<(), StoreError> {
+        let at = place(table);
+        if self.dirty[at].is_empty() {
+            return Ok(());
+        }
+        let mut changes = Vec::new();
+        self.drain(at, &mut changes);
+        below.view().write(&changes)
+    }
+
+    /// The changes of the batch that are not yet flushed.
+    pub(crate) fn changes(&mut self) -> Vec<RowChange> {
+        let mut changes = Vec::new();
+        for at in 0..TABLES.len() {
+            self.drain(at, &mut changes);
+        }
+        changes
+    }
+
+    fn drain(&mut self, at: usize, changes: &mut Vec<RowChange>) {
+        for key in self.dirty[at].drain(..) {
+            let Some(slot) = self.young[at].get_mut(&key) else { continue };
+            slot.dirty = false;
+            let unchanged = match (&slot.base, &slot.row) {
+                (Some(base), Some(row)) => Arc::ptr_eq(base, row),
+                // Created and deleted again in one batch: the tombstone is new.
+                (None, None) => slot.base_rev == slot.rev,
+                _ => false,
+            };
+            if unchanged {
+                continue;
+            }
+            slot.base_rev = slot.rev;
+            let before = std::mem::replace(&mut slot.base, slot.row.clone());
+            let after = slot.row.clone();
+            let buried = std::mem::replace(&mut slot.buried, after.is_none() && slot.rev != Position::ZERO);
+            if slot.buried {
+                self.remembers[at] = Some(true);
+            }
+            self.touched.push((at, key.clone()));
+            changes.push(RowChange { table: TABLES[at], key, before, buried, after, rev: slot.rev, at: slot.at });
+        }
+    }
+
+    /// The batch is durable: its revs are the ones to compare with from now on.
+    pub(crate) fn settle(&mut self) {
+        for (at, key) in self.touched.drain(..) {
+            if let Some(slot) = self.young[at].get_mut(&key) {
+                slot.durable = slot.rev;
+            }
+        }
+        self.deletions.clear();
+        if self.young.iter().map(HashMap::len).sum::<usize>() > ROWS_CACHED_MAX / 2 {
+            let fresh = vec![Slots::default(); TABLES.len()];
+            self.old = std::mem::replace(&mut self.young, fresh);
+        }
+    }
+
+    /// Housekeeping removed these rows from the view.
+    pub(crate) fn swept(&mut self, table: &'static TableDef, rows: &[AnyRow]) {
+        let at = place(table);
+        for row in rows {
+            let key = row.key();
+            self.young[at].remove(&*key);
+            self.old[at].remove(&*key);
+            count(&mut self.counts[at], true, false);
+        }
+    }
+
+    /// How many rows the table has, dead ones included until they are swept.
+    pub(crate) fn count(&mut self, table: &'static TableDef, below: &mut dyn Below) -> Result<u64, StoreError> {
+        let at = place(table);
+        if let Some(count) = self.counts[at] {
+            return Ok(count);
+        }
+        self.flush(table, below)?;
+        let count = below.view().count(table, &Scan::all("pk"))?;
+        self.counts[at] = Some(count);
+        Ok(count)
+    }
+}
+
+fn count(count: &mut Option<u64>, was: bool, is: bool) {
+    if let Some(count) = count {
+        *count = (*count + u64::from(is)).saturating_sub(u64::from(was));
+    }
+}
+
+impl Slot {
+    /// Reads it for the decision with this stamp.
+    fn seen(&mut self, stamp: u64) -> Seen {
+        let first_time = self.stamp != stamp;
+        self.stamp = stamp;
+        Seen { row: self.row.clone(), rev: self.rev, first_time }
+    }
+
+    fn clean(row: Option<AnyRow>, rev: Position, buried: bool) -> Self {
+        Self { base: row.clone(), base_rev: rev, buried, row, rev, at: 0, dirty: false, durable: rev, stamp: 0 }
+    }
+}
+
+impl Revs for Rows {
+    fn rev(&mut self, entity: &Entity) -> Result<Position, StoreError> {
+        let slot = tasklog_projections::table(&entity.table).map(place).and_then(|at| self.young[at].get(&entity.key));
+        // A decision has read every row it puts a condition on, and nothing leaves the cache within a batch.
+        slot.map(|slot| slot.durable)
+            .ok_or_else(|| StoreError::unavailable(format!("{entity}: condition on a row that was not read")))
+    }
+}

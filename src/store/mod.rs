@@ -1,0 +1,404 @@
+//! The facade: open a store, run commands, ask queries.
+
+mod lock;
+mod migrate;
+mod pool;
+mod recording;
+pub mod sqlite;
+mod url;
+
+pub use recording::{RECORDING_FROM, Recording};
+pub use url::{ParseUrlError, StoreUrl};
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Condvar, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+
+use tasklog_log::{Clock, Log, Millis, Position, StoreError, SystemClock};
+use tasklog_projections::View;
+use tasklog_replay::Report;
+
+use self::{
+    pool::{Pool, ReadSide},
+    sqlite::Readable,
+};
+use crate::{
+    backend::{MemoryBackend, SqliteBackend},
+    command::{AnyCommand, Command, CommandOptions, Reply, typed_answer},
+    committer::{Committer, Pending},
+    config::Config,
+    engine::{Answers, AnyReply, Engine, Request},
+    query::{Query, Reader},
+    rejection::{Error, Rejection},
+};
+
+/// How a store is opened.
+#[derive(Clone)]
+pub struct OpenOptions {
+    /// The settings that decisions depend on.
+    pub config: Config,
+    /// Who acts when a command does not say.
+    pub actor: Arc<str>,
+    /// Where the log reads its time, unless the store keeps a recording's.
+    pub clock: Arc<dyn Clock>,
+    /// What the store is opened for.
+    pub access: Access,
+    /// If the store is created: keep the time of a recording whose offsets count from this instant.
+    pub recording_from: Option<Millis>,
+}
+
+/// What a store is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Commands and queries. One process at a time; a file that cannot be written is opened for queries only.
+    Write,
+    /// Queries only; any number of processes, beside a writing one. A store that must be migrated or rebuilt first is
+    /// opened for writing once.
+    Read,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self {
+            config: Config::default(),
+            actor: "tasklog".into(),
+            clock: Arc::new(SystemClock),
+            access: Access::Write,
+            recording_from: None,
+        }
+    }
+}
+
+/// The task registry: one handle per table with typed commands and queries, and transactions over several tables.
+///
+/// Clones share one store. Commands go through one committer thread, which group-commits what waits; queries run on the
+/// caller's thread and never block it.
+#[derive(Clone)]
+pub struct TaskStore {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    // The readers go first: the last connection to be closed folds the write-ahead log into the file, and only the
+    // writer's can. Then the committer finishes what was accepted, while the lock still stands.
+    read: ReadSide,
+    committer: Option<Committer>,
+    read_only: Option<String>,
+    clock: Arc<dyn Clock>,
+    config: Config,
+    recording: Option<Recording>,
+    // The lock goes last: nothing of this store writes any more.
+    _lock: Option<Held>,
+}
+
+/// The stores that this process has open for writing, so that a second handle shares the first one's committer.
+static OPEN: Mutex<Option<HashMap<PathBuf, Weak<Inner>>>> = Mutex::new(None);
+/// Told whenever one of them has been closed.
+static CLOSED: Condvar = Condvar::new();
+
+/// A file that this process writes to, until it is closed.
+struct Held {
+    name: PathBuf,
+    lock: Option<lock::WriterLock>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.lock = None;
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        open.get_or_insert_default().remove(&self.name);
+        CLOSED.notify_all();
+    }
+}
+
+impl TaskStore {
+    /// Opens `url` with the defaults, creating the store if it is not there.
+    ///
+    /// # Errors
+    /// See [`TaskStore::open_with`].
+    pub fn open(url: &str) -> Result<Self, Error> {
+        Self::open_with(&url.parse()?, OpenOptions::default())
+    }
+
+    /// Opens a store: creates or migrates it, rebuilds the tables whose projection version rose or that are gone, and
+    /// refuses what it must not touch.
+    ///
+    /// # Errors
+    /// `schema_ahead` if the store is newer, `unavailable` if another process writes to it (naming that process),
+    /// `corrupt` if the file is no store, `diverged` if tables and log disagree, `read_only` if a new store cannot be made.
+    pub fn open_with(url: &StoreUrl, options: OpenOptions) -> Result<Self, Error> {
+        match url {
+            StoreUrl::Memory => Self::open_memory(options),
+            StoreUrl::Sqlite(path) => Self::open_sqlite(path, options),
+        }
+    }
+
+    fn open_memory(options: OpenOptions) -> Result<Self, Error> {
+        let backend = MemoryBackend::new(Arc::clone(&options.clock))?;
+        let read = ReadSide::Memory(backend.clone());
+        let (config, actor) = (options.config.clone(), Arc::clone(&options.actor));
+        let committer = Committer::start(move || Engine::new(backend, config, actor))?;
+        let inner = Inner {
+            committer: Some(committer),
+            read_only: None,
+            read,
+            clock: options.clock,
+            config: options.config,
+            recording: None,
+            _lock: None,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    fn open_sqlite(path: &Path, options: OpenOptions) -> Result<Self, Error> {
+        if options.access == Access::Read {
+            return Self::open_for_reading(path, options, "it was opened for reading");
+        }
+        if sqlite::cannot_write(path) {
+            return Self::open_for_reading(path, options, "the file is not writable");
+        }
+        let name = sqlite::absolute(path)?;
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(known) = open.get_or_insert_default().get(&name) {
+            if let Some(inner) = known.upgrade() {
+                return Ok(Self { inner });
+            }
+            // Its last handle is gone, but it is still being closed and keeps its lock until then.
+            open = CLOSED.wait(open).unwrap_or_else(PoisonError::into_inner);
+        }
+        let prepared = sqlite::prepare(path, &options)?;
+        let read =
+            ReadSide::Sqlite(Pool::new(path, tasklog_log::sqlite::connection::Access::Read, prepared.clock.clone()));
+        let (config, actor) = (options.config.clone(), Arc::clone(&options.actor));
+        let (file, conn, clock) = (path.to_owned(), prepared.conn, Arc::clone(&prepared.clock));
+        let committer = Committer::start(move || Engine::new(SqliteBackend::on(&file, conn, clock)?, config, actor))?;
+        let inner = Arc::new(Inner {
+            committer: Some(committer),
+            read_only: None,
+            read,
+            clock: prepared.clock,
+            config: options.config,
+            recording: prepared.recording,
+            _lock: Some(Held { name: name.clone(), lock: Some(prepared.lock) }),
+        });
+        open.get_or_insert_default().insert(name, Arc::downgrade(&inner));
+        Ok(Self { inner })
+    }
+
+    fn open_for_reading(path: &Path, options: OpenOptions, why: &str) -> Result<Self, Error> {
+        let readable = match sqlite::open_for_reading(path, &options)? {
+            Readable::Unready(what) if sqlite::cannot_write(path) => {
+                let file = path.display();
+                return Err(StoreError::ReadOnly(format!("{file}: {what} first, and the file is not writable")).into());
+            }
+            Readable::Unready(_) => {
+                drop(Self::open_sqlite(path, OpenOptions { access: Access::Write, ..options.clone() })?);
+                sqlite::open_for_reading(path, &options)?
+            }
+            ready => ready,
+        };
+        let (pool, recording) = match readable {
+            Readable::Ready(pool, recording) => (pool, recording),
+            Readable::Unready(what) => {
+                return Err(StoreError::unavailable(format!("{}: {what}, again", path.display())).into());
+            }
+        };
+        let inner = Inner {
+            committer: None,
+            read_only: Some(format!("{}: {why}", path.display())),
+            read: ReadSide::Sqlite(pool),
+            clock: options.clock,
+            config: options.config,
+            recording,
+            _lock: None,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Runs a command.
+    ///
+    /// # Errors
+    /// Its rejections, and the store's errors.
+    pub async fn run<C: Command>(&self, command: C) -> Result<Reply<C::Answer>, Error> {
+        self.run_with(command, CommandOptions::default()).await
+    }
+
+    /// Runs a command on behalf of somebody, with a reason, under a lease, or repeatable under an id.
+    ///
+    /// # Errors
+    /// Its rejections, and the store's errors.
+    pub async fn run_with<C: Command>(&self, command: C, options: CommandOptions) -> Result<Reply<C::Answer>, Error> {
+        let pending = self.committer()?.send(Request::one(Box::new(command), options)).await?;
+        typed_reply::<C>(pending.answer().await?)
+    }
+
+    /// [`TaskStore::run_with`] for threads outside an async runtime.
+    ///
+    /// # Errors
+    /// Its rejections, and the store's errors.
+    pub fn run_blocking<C: Command>(&self, command: C, options: CommandOptions) -> Result<Reply<C::Answer>, Error> {
+        let pending = self.committer()?.send_blocking(Request::one(Box::new(command), options))?;
+        typed_reply::<C>(pending.answer_blocking()?)
+    }
+
+    /// Decides several commands in order as one commit: each sees the effects of those before it, and the first
+    /// rejection refuses all.
+    ///
+    /// # Errors
+    /// The first rejection, naming its command; and the store's errors.
+    pub async fn transact(
+        &self,
+        commands: Vec<Box<dyn AnyCommand>>,
+        options: CommandOptions,
+    ) -> Result<AnyReply, Error> {
+        self.send(Request::transact(commands, options)).await
+    }
+
+    /// Runs a request whose commands are known at run time only.
+    ///
+    /// # Errors
+    /// The rejection, and the store's errors.
+    pub async fn send(&self, request: Request) -> Result<AnyReply, Error> {
+        self.committer()?.send(request).await?.answer().await
+    }
+
+    /// Queues a request from a thread outside an async runtime; the answer comes when its batch is durable.
+    ///
+    /// # Errors
+    /// `read_only` or `unavailable`.
+    pub fn queue(&self, request: Request) -> Result<QueuedAnswer, Error> {
+        Ok(QueuedAnswer(self.committer()?.send_blocking(request)?))
+    }
+
+    fn committer(&self) -> Result<&Committer, StoreError> {
+        self.inner.committer.as_ref().ok_or_else(|| {
+            StoreError::ReadOnly(self.inner.read_only.clone().unwrap_or_else(|| "this handle takes no commands".into()))
+        })
+    }
+
+    /// Asks a query.
+    ///
+    /// # Errors
+    /// `invalid` arguments, and the store's errors.
+    pub fn ask<Q: Query>(&self, query: &Q) -> Result<Q::Answer, Error> {
+        self.read_tables(|read| query.answer(read))
+    }
+
+    /// Reads log and tables as they are now: one consistent state for as long as `look` runs.
+    ///
+    /// # Errors
+    /// `look`'s, and the store's.
+    pub fn read<T>(&self, look: impl FnOnce(&dyn Log, &dyn View) -> Result<T, Error>) -> Result<T, Error> {
+        self.inner.read.with(look)
+    }
+
+    /// [`TaskStore::read`], handing out a [`Reader`].
+    ///
+    /// # Errors
+    /// `look`'s, and the store's.
+    pub fn read_tables<T>(&self, look: impl FnOnce(&Reader<'_>) -> Result<T, Error>) -> Result<T, Error> {
+        self.read(|log, view| {
+            // The writer of this process knows the last instant; elsewhere the log has to be asked.
+            let now = match &self.inner.committer {
+                Some(committer) => self.inner.clock.now().max(committer.recorded_at()),
+                None => log.now()?,
+            };
+            look(&Reader::new(view, now, &self.inner.config).with_log(log))
+        })
+    }
+
+    /// The log's head.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn head(&self) -> Result<Position, Error> {
+        self.read(|log, _| Ok(log.head()?.position))
+    }
+
+    /// Waits until the log's head is beyond `after` or the time is over; answers the head.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn wait(&self, after: Position, timeout: Duration) -> Result<Position, Error> {
+        self.inner.read.wait(after, timeout)
+    }
+
+    /// The recording whose time this store keeps, if it was created for one.
+    #[must_use]
+    pub fn recording(&self) -> Option<Recording> {
+        self.inner.recording
+    }
+
+    /// Why the store takes no commands, if it takes none.
+    #[must_use]
+    pub fn read_only(&self) -> Option<&str> {
+        self.inner.read_only.as_deref()
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    /// Verifies log and tables: density, checksums, links, and every row against a replay into fresh tables in a
+    /// temporary file. Writers go on; the last stretch is compared under one snapshot. `note` hears the position.
+    ///
+    /// # Errors
+    /// The store's; what is wrong with events or rows is in the report.
+    pub fn verify(&self, note: impl FnMut(Position)) -> Result<Report, Error> {
+        match &self.inner.read {
+            ReadSide::Sqlite(pool) => pool.with(|conn| Ok(sqlite::verify(conn, note)?)),
+            ReadSide::Memory(backend) => Ok(sqlite::verify_views(&backend.log, &backend.view, note)?),
+        }
+    }
+
+    /// Opens a read-only connection to the store's file, for queries in SQL.
+    ///
+    /// # Errors
+    /// `invalid` for a store in memory, which has no file; and the store's.
+    pub fn open_connection(&self) -> Result<rusqlite::Connection, Error> {
+        match &self.inner.read {
+            ReadSide::Sqlite(pool) => Ok(pool.open()?),
+            ReadSide::Memory(_) => Err(Rejection::invalid("a store in memory has no SQL").into()),
+        }
+    }
+
+    /// Lends a read-only connection to the store's file.
+    ///
+    /// # Errors
+    /// `invalid` for a store in memory, which has no file; and `look`'s.
+    pub fn with_connection<T>(&self, look: impl FnOnce(&rusqlite::Connection) -> Result<T, Error>) -> Result<T, Error> {
+        match &self.inner.read {
+            ReadSide::Sqlite(pool) => pool.with(look),
+            ReadSide::Memory(_) => Err(Rejection::invalid("a store in memory has no SQL").into()),
+        }
+    }
+}
+
+/// The answer of a queued request.
+pub struct QueuedAnswer(Pending);
+
+impl QueuedAnswer {
+    /// Waits until the request's batch is durable.
+    ///
+    /// # Errors
+    /// The rejection, and the store's errors.
+    pub fn wait(self) -> Result<AnyReply, Error> {
+        self.0.answer_blocking()
+    }
+}
+
+fn typed_reply<C: Command>(reply: AnyReply) -> Result<Reply<C::Answer>, Error> {
+    let AnyReply { meta, answers } = reply;
+    let answer = match answers {
+        Answers::Fresh(mut answers) => answers.pop().and_then(typed_answer::<C>),
+        Answers::Repeated(texts) => texts.first().and_then(|text| serde_json::from_str(text).ok()),
+    };
+    let answer = answer.ok_or_else(|| Rejection::conflict("command_id", C::NAME, "the id of another command"))?;
+    let crate::command::ReplyMeta { changed, commit_id, position, rev, repeated, .. } = meta;
+    Ok(Reply { changed, commit_id, position, rev, repeated, answer })
+}

@@ -1,0 +1,97 @@
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use rusqlite::Connection;
+use tasklog_log::{
+    Clock, Log, Position, StoreError,
+    sqlite::{SqliteLog, connection, connection::Access},
+};
+use tasklog_projections::{View, sqlite::SqliteView};
+
+use crate::{backend::MemoryBackend, rejection::Error};
+
+/// Idle connections kept; more are opened while more callers read at once, and closed afterwards.
+const IDLE_CONNECTIONS_MAX: usize = 16;
+
+/// Where queries read.
+pub(crate) enum ReadSide {
+    /// Read-only connections of their own: a reader never waits for the writer.
+    Sqlite(Pool),
+    /// The shared maps.
+    Memory(MemoryBackend),
+}
+
+impl ReadSide {
+    pub(crate) fn with<T>(&self, look: impl FnOnce(&dyn Log, &dyn View) -> Result<T, Error>) -> Result<T, Error> {
+        match self {
+            Self::Memory(backend) => look(&backend.log, &backend.view.frozen()),
+            Self::Sqlite(pool) => pool.with(|conn| {
+                let run = |text| conn.prepare_cached(text).and_then(|mut statement| statement.execute([]));
+                // One snapshot for all that `look` reads; it begins with the first read.
+                run("BEGIN").map_err(StoreError::from)?;
+                let log = SqliteLog::new(conn, Arc::clone(&pool.clock));
+                let looked = look(&log, &SqliteView::live(conn))?;
+                run("COMMIT").map_err(StoreError::from)?;
+                Ok(looked)
+            }),
+        }
+    }
+}
+
+impl ReadSide {
+    /// Waits until the log's head is beyond `after` or the time is over.
+    pub(crate) fn wait(&self, after: Position, timeout: Duration) -> Result<Position, Error> {
+        match self {
+            Self::Memory(backend) => Ok(backend.log.wait(after, timeout)?),
+            // Outside a snapshot, which would never see the log grow.
+            Self::Sqlite(pool) => {
+                pool.with(|conn| Ok(SqliteLog::new(conn, Arc::clone(&pool.clock)).wait(after, timeout)?))
+            }
+        }
+    }
+}
+
+/// Read-only connections to one file.
+pub(crate) struct Pool {
+    path: PathBuf,
+    access: Access,
+    clock: Arc<dyn Clock>,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Pool {
+    pub(super) fn new(path: &Path, access: Access, clock: Arc<dyn Clock>) -> Self {
+        Self { path: path.into(), access, clock, idle: Mutex::default() }
+    }
+
+    /// Lends a connection.
+    pub(crate) fn with<T>(&self, look: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Error> {
+        let idle = self.idle().pop();
+        let conn = match idle {
+            Some(conn) => conn,
+            None => self.open()?,
+        };
+        let result = look(&conn);
+        if !conn.is_autocommit() {
+            // A look that failed half-way may have left its snapshot open.
+            conn.execute_batch("ROLLBACK").map_err(StoreError::from)?;
+        }
+        let mut idle = self.idle();
+        if idle.len() < IDLE_CONNECTIONS_MAX {
+            idle.push(conn);
+        }
+        result
+    }
+
+    /// Opens a connection that is nobody else's.
+    pub(crate) fn open(&self) -> Result<Connection, StoreError> {
+        connection::open(&self.path, self.access)
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,328 @@
+//! How an SQLite store is opened: locked, migrated, checked against its checkpoint, and repaired from its log.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        mpsc::{Receiver, sync_channel},
+    },
+    thread,
+};
+
+use rusqlite::Connection;
+use tasklog_log::{
+    Checkpoint, Clock, Commit, Log, Position, StoreError, read_checked,
+    sqlite::{Head, SqliteLog, connection, connection::Access as FileAccess, read_head},
+};
+use tasklog_projections::{
+    TABLES, TableDef, View,
+    memory::MemoryView,
+    sqlite::{
+        Built, SqliteView, create_shadow, create_tables, drop_shadow, index_shadow, read_built, swap_shadow,
+        table_exists, write_built,
+    },
+};
+use tasklog_replay::{Report, Verifier, catch_up};
+
+use super::{OpenOptions, Recording, lock::WriterLock, migrate, pool::Pool};
+
+/// Events in a page of a rebuild.
+const REBUILD_PAGE_EVENTS: usize = 4_000;
+/// Pages read ahead of the fold.
+const REBUILD_PAGES_AHEAD: usize = 4;
+
+/// A file that is ready to be written to.
+pub(super) struct Prepared {
+    pub(super) conn: Connection,
+    pub(super) lock: WriterLock,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) recording: Option<Recording>,
+}
+
+/// The path that names a file for this process.
+pub(super) fn absolute(path: &Path) -> Result<PathBuf, StoreError> {
+    let failed = |error| StoreError::unavailable_because(format!("finding {}", path.display()), error);
+    if let Ok(path) = path.canonicalize() {
+        return Ok(path);
+    }
+    // The file is not there yet: its folder has the name it will have then.
+    let path = std::path::absolute(path).map_err(failed)?;
+    match (path.parent().map(Path::canonicalize), path.file_name()) {
+        (Some(Ok(folder)), Some(name)) => Ok(folder.join(name)),
+        _ => Ok(path),
+    }
+}
+
+/// Whether the file is there and marked as not to be written to.
+pub(super) fn cannot_write(path: &Path) -> bool {
+    path.metadata().is_ok_and(|metadata| metadata.permissions().readonly())
+}
+
+pub(super) fn prepare(path: &Path, options: &OpenOptions) -> Result<Prepared, StoreError> {
+    let lock = WriterLock::take(path)?;
+    let conn = connection::open(path, FileAccess::Write)?;
+    let recording = options.recording_from.map(|from| Recording { from });
+    migrate::migrate(&conn, recording).map_err(|error| of_file(path, error))?;
+    let recording = Recording::read(&conn)?;
+    let stale = stale_tables(&conn)?;
+    if !stale.is_empty() {
+        let names: Vec<_> = stale.iter().map(|table| table.name).collect();
+        tracing::info!(tables = names.join(", "), "rebuilding from the log");
+        restore_missing(&conn, &stale)?;
+        rebuild_tables(path, &conn, &stale, &mut |_| {})?;
+    }
+    check_heads(&conn)?;
+    let clock = Recording::clock(recording, &options.clock);
+    Ok(Prepared { conn, lock, clock, recording })
+}
+
+fn of_file(path: &Path, error: StoreError) -> StoreError {
+    match error {
+        StoreError::Corrupt { position: None, why } => StoreError::corrupt_store(format!("{}: {why}", path.display())),
+        other => other,
+    }
+}
+
+/// The tables and the log in one file always agree; if they do not, somebody else has been at work.
+fn check_heads(conn: &Connection) -> Result<(), StoreError> {
+    let log = head(conn, Head::Log)?;
+    let tables = head(conn, Head::Tables)?;
+    if log == tables {
+        return Ok(());
+    }
+    Err(StoreError::Diverged { checkpoint: Box::new(tables), log: Box::new(log) })
+}
+
+fn head(conn: &Connection, which: Head) -> Result<Checkpoint, StoreError> {
+    read_head(conn, which)?.ok_or_else(|| StoreError::corrupt_store(format!("table _heads has no row for {which:?}")))
+}
+
+/// The tables that are gone, or that an older projection built.
+///
+/// # Errors
+/// `schema_ahead` if a newer projection built one.
+fn stale_tables(conn: &Connection) -> Result<Vec<&'static TableDef>, StoreError> {
+    let mut stale = Vec::new();
+    for table in TABLES {
+        let built = read_built(conn, table)?;
+        let known = table.projection_version;
+        match built {
+            Some(built) if built.version > known => {
+                let what = format!("projection {}", table.name);
+                return Err(StoreError::SchemaAhead { what, found: built.version, known });
+            }
+            Some(built) if built.version == known && table_exists(conn, table.name)? => {}
+            _ => stale.push(table),
+        }
+    }
+    Ok(stale)
+}
+
+/// Creates tables that somebody dropped, empty, so that the rebuild has something to replace. Until it has, they are
+/// noted as built by no version: if it fails, the next open must not take them for whole.
+fn restore_missing(conn: &Connection, stale: &[&'static TableDef]) -> Result<(), StoreError> {
+    let transaction = connection::begin(conn)?;
+    // A rebuild that was interrupted has left indexes under the names that the tables made here will have.
+    drop_shadow(conn)?;
+    create_tables(conn, 1)?;
+    create_tables(conn, 2)?;
+    for table in stale {
+        let generation = read_built(conn, table)?.map_or(0, |built| built.generation);
+        write_built(conn, table, Built { version: 0, generation })?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+/// A file as a reader finds it.
+pub(super) enum Readable {
+    /// Its tables are what this program expects.
+    Ready(Pool, Option<Recording>),
+    /// It must be opened for writing once, which migrates or rebuilds; why.
+    Unready(String),
+}
+
+pub(super) fn open_for_reading(path: &Path, options: &OpenOptions) -> Result<Readable, StoreError> {
+    if !path.exists() {
+        return Err(StoreError::unavailable(format!("no store at {}: a command creates it", path.display())));
+    }
+    let (conn, access) = match connection::open(path, FileAccess::Read) {
+        Ok(conn) => (conn, FileAccess::Read),
+        // In WAL mode even a reader needs a side file; where none can be made and none is left, the file is all there is.
+        Err(StoreError::Unavailable { .. } | StoreError::ReadOnly(_)) if wal_is_empty(path) => {
+            (connection::open(path, FileAccess::Immutable)?, FileAccess::Immutable)
+        }
+        Err(error) => return Err(error),
+    };
+    let found = migrate::applied(&conn).map_err(|error| of_file(path, error))?;
+    migrate::check(found)?;
+    if found != Some(migrate::SCHEMA_VERSION) {
+        let (found, known) = (found.unwrap_or(0), migrate::SCHEMA_VERSION);
+        return Ok(Readable::Unready(format!("schema version {found} is to be brought to {known}")));
+    }
+    if let Some(table) = stale_tables(&conn)?.first() {
+        return Ok(Readable::Unready(format!("table {} is to be rebuilt", table.name)));
+    }
+    let recording = Recording::read(&conn)?;
+    let clock = Recording::clock(recording, &options.clock);
+    Ok(Readable::Ready(Pool::new(path, access, clock), recording))
+}
+
+fn wal_is_empty(path: &Path) -> bool {
+    let mut wal = path.as_os_str().to_owned();
+    wal.push("-wal");
+    std::fs::metadata(PathBuf::from(wal)).map_or(true, |metadata| metadata.len() == 0)
+}
+
+/// What a rebuild has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rebuilt {
+    /// Through this position.
+    pub position: Position,
+}
+
+/// Rebuilds tables of a store that no other process has open for writing. Readers see the old rows until the swap.
+///
+/// # Errors
+/// `corrupt`, naming the event that cannot be folded (the old rows stay); `unavailable`; `read_only`.
+pub fn rebuild(
+    path: &Path,
+    tables: &[&'static TableDef],
+    mut note: impl FnMut(Position),
+) -> Result<Rebuilt, StoreError> {
+    if cannot_write(path) {
+        return Err(StoreError::ReadOnly(format!("{}: the file is not writable", path.display())));
+    }
+    let lock = WriterLock::take(path)?;
+    let conn = connection::open(path, FileAccess::Write)?;
+    migrate::check(migrate::applied(&conn).map_err(|error| of_file(path, error))?)?;
+    let position = rebuild_tables(path, &conn, tables, &mut note)?;
+    drop(lock);
+    Ok(Rebuilt { position })
+}
+
+/// Fills shadows from the log, page by page so that the WAL stays bounded, and swaps them in as one step. A rebuild that
+/// was interrupted is thrown away: nothing but the swap makes a shadow a table.
+fn rebuild_tables(
+    path: &Path,
+    conn: &Connection,
+    tables: &[&'static TableDef],
+    note: &mut dyn FnMut(Position),
+) -> Result<Position, StoreError> {
+    let head = head(conn, Head::Log)?;
+    create_shadow(conn, tables)?;
+    let mut shadow = SqliteView::shadow(conn, Checkpoint::start(head.log));
+    let reached = catch_up(tables, pages(path, head.position)?, &mut shadow, note)?;
+    if reached.position != head.position {
+        return Err(StoreError::corrupt(reached.position.next(), format!("missing from the log: its head is {head}")));
+    }
+    index_shadow(conn, tables)?;
+    let transaction = connection::begin(conn)?;
+    swap_shadow(conn, tables)?;
+    transaction.commit()?;
+    drop_shadow(conn)?;
+    Ok(reached.position)
+}
+
+/// Pages of the log up to `until`, read and checked ahead on a thread and a connection of their own.
+pub(crate) fn pages(
+    path: &Path,
+    until: Position,
+) -> Result<impl Iterator<Item = Result<Vec<Commit>, StoreError>> + use<>, StoreError> {
+    let conn = connection::open(path, FileAccess::Read)?;
+    let (sender, receiver) = sync_channel(REBUILD_PAGES_AHEAD);
+    let read = move || {
+        let log = SqliteLog::new(&conn, Arc::new(tasklog_log::SystemClock));
+        let mut after = Position::ZERO;
+        while after < until {
+            let page = read_checked(&log, after, REBUILD_PAGE_EVENTS);
+            let ended = page.as_ref().map_or(true, Vec::is_empty);
+            if let Some(last) = page.as_ref().ok().and_then(|page| page.last()) {
+                after = last.last();
+            }
+            // Whoever folds may have stopped.
+            if sender.send(page).is_err() || ended {
+                return;
+            }
+        }
+    };
+    thread::Builder::new()
+        .name("tasklog-read-ahead".into())
+        .spawn(read)
+        .map_err(|error| StoreError::unavailable_because("starting a reader thread", error))?;
+    Ok(Ahead(receiver))
+}
+
+struct Ahead(Receiver<Result<Vec<Commit>, StoreError>>);
+
+impl Iterator for Ahead {
+    type Item = Result<Vec<Commit>, StoreError>;
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.recv().ok()
+    }
+}
+
+/// Events in a page of a verification.
+const VERIFY_PAGE_EVENTS: usize = 4_000;
+/// So few events behind the head, the rest is read and compared under one snapshot.
+const VERIFY_TAIL_EVENTS: u64 = 50_000;
+
+/// Verifies the store behind a read-only connection.
+///
+/// # Errors
+/// The store's.
+pub(super) fn verify(conn: &Connection, mut note: impl FnMut(Position)) -> Result<Report, StoreError> {
+    let log = SqliteLog::new(conn, Arc::new(tasklog_log::SystemClock));
+    let scratch = tempfile::Builder::new()
+        .prefix("tasklog-verify-")
+        .tempdir()
+        .map_err(|error| StoreError::unavailable_because("making a temporary folder", error))?;
+    let fresh = connection::open(&scratch.path().join("fresh.db"), FileAccess::Write)?;
+    // Nobody needs the scratch file after a crash.
+    fresh.pragma_update(None, "synchronous", 0)?;
+    SqliteLog::create(&fresh)?;
+    create_tables(&fresh, 1)?;
+    create_tables(&fresh, 2)?;
+    create_shadow(&fresh, &TABLES)?;
+    let start = Checkpoint::start(head(conn, Head::Log)?.log);
+    let mut view = SqliteView::shadow(&fresh, start);
+    let mut verifier = Verifier::new(log.first()?);
+    let mut step = |verifier: &mut Verifier, view: &mut SqliteView<'_>, leave: u64| -> Result<(), StoreError> {
+        loop {
+            let head = log.head()?.position;
+            let page = log.read(verifier.position(), VERIFY_PAGE_EVENTS)?;
+            if page.is_empty() || verifier.position().0 + leave >= head.0 {
+                return Ok(());
+            }
+            verifier.page(&page, view)?;
+            note(verifier.position());
+        }
+    };
+    step(&mut verifier, &mut view, VERIFY_TAIL_EVENTS)?;
+    let snapshot = conn.unchecked_transaction()?;
+    step(&mut verifier, &mut view, 0)?;
+    let report = verifier.finish(&log, &SqliteView::live(conn), &mut view)?;
+    snapshot.commit()?;
+    Ok(report)
+}
+
+/// Verifies a log and tables in memory.
+///
+/// # Errors
+/// The store's.
+pub(super) fn verify_views(
+    log: &dyn Log,
+    live: &dyn View,
+    mut note: impl FnMut(Position),
+) -> Result<Report, StoreError> {
+    let mut fresh = MemoryView::new(log.info()?);
+    let mut verifier = Verifier::new(log.first()?);
+    loop {
+        let page = log.read(verifier.position(), VERIFY_PAGE_EVENTS)?;
+        if page.is_empty() {
+            return verifier.finish(log, live, &mut fresh);
+        }
+        verifier.page(&page, &mut fresh)?;
+        note(verifier.position());
+    }
+}

@@ -1,0 +1,78 @@
+//! Checks of argument values that every table shares.
+
+use tasklog_log::{Millis, TIME_MS_MAX};
+use tasklog_projections::{Hash32, Json, check_key};
+
+use crate::rejection::Rejection;
+
+/// The longest error text a column holds, in bytes.
+pub const ERROR_BYTES_MAX: usize = 64 << 10;
+/// The longest actor, reason or request id, in bytes.
+pub const META_BYTES_MAX: usize = 1 << 10;
+
+/// A key or a part of one: 1 to 512 bytes, no control characters.
+///
+/// # Errors
+/// `invalid`, naming `what`.
+pub fn key(what: &str, text: &str) -> Result<(), Rejection> {
+    check_key(what, text).map_err(Rejection::invalid)
+}
+
+/// An instant: 0 to 2^53 - 1 ms.
+///
+/// # Errors
+/// `invalid`, naming `what`.
+pub fn instant(what: &str, ms: Millis) -> Result<(), Rejection> {
+    if (0..=TIME_MS_MAX).contains(&ms) {
+        return Ok(());
+    }
+    Err(Rejection::invalid(format!("{what}: an instant is 0 to {TIME_MS_MAX} ms, found {ms}")))
+}
+
+/// A number that is at least `least`.
+///
+/// # Errors
+/// `invalid`, naming `what`.
+pub fn at_least(what: &str, least: i64, value: i64) -> Result<(), Rejection> {
+    if value >= least {
+        return Ok(());
+    }
+    Err(Rejection::invalid(format!("{what}: at least {least}, found {value}")))
+}
+
+/// A JSON object within the bounds of a column.
+///
+/// # Errors
+/// `invalid`, naming `what`.
+pub fn object(what: &str, json: &Json) -> Result<(), Rejection> {
+    bounded(what, json)?;
+    if json.is_object() {
+        return Ok(());
+    }
+    Err(Rejection::invalid(format!("{what}: expected a JSON object, found {:.40}", json.as_str())))
+}
+
+/// A JSON value within the bounds of a column.
+///
+/// # Errors
+/// `invalid`, naming `what` and the bound.
+pub fn bounded(what: &str, json: &Json) -> Result<(), Rejection> {
+    json.canonical().map(drop).map_err(|why| Rejection::invalid(format!("{what}: {why}")))
+}
+
+/// An error text as a column holds it: cut at a character boundary if it is longer than [`ERROR_BYTES_MAX`], with a
+/// digest of the whole.
+#[must_use]
+pub fn error(text: &str) -> String {
+    if text.len() <= ERROR_BYTES_MAX {
+        return text.to_owned();
+    }
+    let end = format!(" [cut, sha256={}]", Hash32::of(text.as_bytes()).to_hex());
+    format!("{}{end}", &text[..text.floor_char_boundary(ERROR_BYTES_MAX - end.len())])
+}
+
+/// A text of at most `bytes`, cut at a character boundary.
+#[must_use]
+pub fn cut(text: &str, bytes: usize) -> String {
+    text[..text.floor_char_boundary(bytes)].to_owned()
+}

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Installs what is missing and runs everything that CI runs. Changes nothing in the working tree.
+#
+#   ./test.sh          everything
+#   ./test.sh quick    the tests alone
+set -euo pipefail
+cd "$(dirname "$0")"
+
+say() { printf '\n== %s\n' "$*"; }
+
+if ! command -v cargo >/dev/null; then
+  say "installing Rust"
+  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal -c rustfmt -c clippy
+  # shellcheck disable=SC1091
+  . "$HOME/.cargo/env"
+fi
+# SQLite is compiled from C.
+if ! command -v cc >/dev/null; then
+  say "installing a C compiler"
+  if command -v apt-get >/dev/null; then
+    ${SUDO:-$([ "$(id -u)" = 0 ] || echo sudo)} apt-get update -qq
+    ${SUDO:-$([ "$(id -u)" = 0 ] || echo sudo)} apt-get install -y -qq gcc libc6-dev
+  else
+    echo "there is no C compiler: install one (gcc or clang) and start again" >&2
+    exit 1
+  fi
+fi
+
+if [ "${1:-}" != quick ]; then
+  say "format"
+  cargo fmt --all -- --check
+  say "lints"
+  cargo clippy --workspace --all-targets --locked -- -D warnings
+  say "documentation"
+  RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
+fi
+say "tests"
+cargo test --workspace --locked
