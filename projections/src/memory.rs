@@ -55,6 +55,11 @@ impl MemoryView {
         Self { shared: Arc::new(RwLock::new(state)), writing: None, reading: None }
     }
 
+    /// Keeps the other handles from reading until [`MemoryView::commit`], so that they meet log and tables in step.
+    pub fn begin(&mut self) {
+        self.with_mut(|_| ());
+    }
+
     /// Makes this handle's writes visible to the others.
     pub fn commit(&mut self) {
         self.writing = None;

@@ -40,6 +40,7 @@ impl Below for MemoryBackend {
 
 impl Backend for MemoryBackend {
     fn begin(&mut self) -> Result<bool, StoreError> {
+        self.view.begin();
         Ok(false)
     }
 

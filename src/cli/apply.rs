@@ -268,7 +268,7 @@ impl Tally {
             "rows",
             HEAD.render_reset()
         );
-        for (name, count) in super::info::counts(store)? {
+        for (name, count) in store.counts()? {
             let (commands, events) = self.tables.get(name).copied().unwrap_or_default();
             let _ = writeln!(text, "{name:<24}{:>9}{:>10}{:>10}", number(commands), number(events), number(count));
         }

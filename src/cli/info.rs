@@ -1,35 +1,24 @@
 use clap::Args;
 use serde_json::json;
 use tasklog_log::StoreError;
-use tasklog_projections::{Scan, TABLES, sqlite::read_built};
+use tasklog_projections::{TABLES, sqlite::read_built};
 
 use super::{
     Context, Ended,
     output::{self, number},
 };
-use crate::{Error, StoreUrl, TaskStore};
+use crate::{Error, StoreUrl};
 
 /// Show what the store is and holds.
 #[derive(Args)]
 pub(crate) struct Info {}
-
-/// Rows per table. Rows that died by time and are not swept yet are not counted.
-pub(crate) fn counts(store: &TaskStore) -> Result<Vec<(&'static str, u64)>, Error> {
-    store.read_tables(|read| {
-        let mut counts = Vec::new();
-        for table in TABLES {
-            counts.push((table.name, read.count_any(table, &Scan::all("pk"))? - read.count_dead(table)?));
-        }
-        Ok(counts)
-    })
-}
 
 impl Info {
     pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
         let store = context.open_to_read()?;
         let (info, head, first, checkpoint) =
             store.read(|log, view| Ok((log.info()?, log.head()?, log.first()?, view.checkpoint()?)))?;
-        let counts = counts(&store)?;
+        let counts = store.counts()?;
         let built: Vec<_> = match &context.url {
             StoreUrl::Sqlite(_) => store.with_connection(|conn| {
                 let built = TABLES.iter().map(|table| read_built(conn, table));
@@ -55,7 +44,7 @@ impl Info {
                 "head": head.position, "first": first, "head_commit_id": head.commit, "head_recorded_at": head.recorded_at,
                 "checkpoint": checkpoint.position, "recording_from": store.recording().map(|recording| recording.from),
                 "bytes": sizes.0, "wal_bytes": sizes.1, "durability": durability,
-                "sqlite_version": rusqlite::version(), "tables": tables,
+                "schema_version": store.schema_version()?, "sqlite_version": rusqlite::version(), "tables": tables,
             });
             context.out.line(value.to_string())?;
             return Ok(Ended::Well);

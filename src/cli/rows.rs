@@ -35,7 +35,8 @@ pub(crate) struct List {
     after: Option<String>,
 }
 
-/// Ask a query of the catalogue (`tasklog commands` lists them); the answer is one JSON value.
+/// Ask a query of the catalogue (`tasklog commands` lists them), or store.schema_version, store.counts or store.health;
+/// the answer is one JSON value.
 #[derive(Args)]
 pub(crate) struct Ask {
     /// Such as tasks.unfinished
@@ -137,6 +138,10 @@ impl List {
 
 impl Ask {
     pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
+        if let Some(answer) = self.store_query(context)? {
+            context.out.line(answer)?;
+            return Ok(Ended::Well);
+        }
         let Some(query) = tables::query(&self.name) else {
             return Err(Rejection::invalid(format!("no query {:?}; `tasklog commands` lists them", self.name)).into());
         };
@@ -151,6 +156,22 @@ impl Ask {
         let value = table.map_or(value.clone(), |side| mask.payload(side.table, value));
         context.out.line(if context.out.json { value.to_string() } else { format!("{value:#}") })?;
         Ok(Ended::Well)
+    }
+}
+
+impl Ask {
+    /// The queries about the store as a whole.
+    fn store_query(&self, context: &Context) -> Result<Option<String>, Error> {
+        let answer = match &*self.name {
+            "store.schema_version" => Value::from(context.open_to_read()?.schema_version()?),
+            "store.health" => Value::from(context.open_to_read()?.health()?.0),
+            "store.counts" => {
+                let counts = context.open_to_read()?.counts()?;
+                Value::Object(counts.into_iter().map(|(name, rows)| (name.to_owned(), Value::from(rows))).collect())
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some(answer.to_string()))
     }
 }
 

@@ -18,7 +18,7 @@ use std::{
 };
 
 use tasklog_log::{Clock, Log, Millis, Position, StoreError, SystemClock};
-use tasklog_projections::View;
+use tasklog_projections::{Scan, TABLES, View};
 use tasklog_replay::Report;
 
 use self::{
@@ -307,6 +307,45 @@ impl TaskStore {
                 None => log.now()?,
             };
             look(&Reader::new(view, now, &self.inner.config).with_log(log))
+        })
+    }
+
+    /// The newest schema version applied to the store; a store in memory always has the program's.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn schema_version(&self) -> Result<u32, Error> {
+        match &self.inner.read {
+            ReadSide::Sqlite(pool) => pool.with(|conn| Ok(migrate::applied(conn)?.unwrap_or_default())),
+            ReadSide::Memory(_) => Ok(migrate::SCHEMA_VERSION),
+        }
+    }
+
+    /// Live rows per table, in the order of the specification.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn counts(&self) -> Result<Vec<(&'static str, u64)>, Error> {
+        self.read_tables(|read| {
+            let mut counts = Vec::new();
+            for table in TABLES {
+                counts.push((table.name, read.count_any(table, &Scan::all("pk"))? - read.count_dead(table)?));
+            }
+            Ok(counts)
+        })
+    }
+
+    /// Touches the backend: reads log and tables, which must agree, and answers their position.
+    ///
+    /// # Errors
+    /// The store's, whatever keeps it from answering; `diverged` if log and tables disagree.
+    pub fn health(&self) -> Result<Position, Error> {
+        self.read(|log, view| {
+            let (head, checkpoint) = (log.head()?, view.checkpoint()?);
+            if head == checkpoint {
+                return Ok(head.position);
+            }
+            Err(StoreError::Diverged { checkpoint: Box::new(checkpoint), log: Box::new(head) }.into())
         })
     }
 
