@@ -9,7 +9,7 @@ use std::{
 
 use tasklog_log::StoreError;
 use tokio::{
-    runtime::Handle,
+    runtime::{Handle, RuntimeFlavor},
     sync::{mpsc, oneshot},
 };
 
@@ -38,7 +38,7 @@ struct Waiting {
     /// The request as it was before its last round, if a round changes it.
     before: Option<Request>,
     answer: oneshot::Sender<Answer>,
-    /// The async runtime that the caller waits in.
+    /// The async runtime that the caller waits in, if it has worker threads.
     runtime: Option<Handle>,
     attempts: usize,
 }
@@ -88,7 +88,10 @@ impl Committer {
     /// Queues a request, waiting for room.
     pub(crate) async fn send(&self, request: Request) -> Result<Pending, Error> {
         let (mut waiting, pending) = waiting(request);
-        waiting.runtime = Handle::try_current().ok();
+        // Only a runtime with worker threads is sure to run the task that wakes its callers: another one may be entered
+        // without being driven, and would keep their answers.
+        let runtime = Handle::try_current().ok();
+        waiting.runtime = runtime.filter(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread);
         self.queue()?.send(waiting).await.map_err(|_| stopped())?;
         Ok(pending)
     }

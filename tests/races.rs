@@ -513,3 +513,23 @@ fn a_repeat_of_one_command_id_by_many_at_once_is_one_commit() {
         assert_eq!(store.head().unwrap(), Position(1));
     }
 }
+
+/// Answers of a batch once went through a task in the caller's runtime, whatever its kind. A runtime that is entered but
+/// not driven never ran it, and its callers waited for ever.
+#[test]
+fn callers_in_a_runtime_that_nobody_drives_get_their_answers() {
+    let store = tasklog::TaskStore::open("memory:").unwrap();
+    let idle = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let _entered = idle.enter();
+    let register = |id: String| tasklog::tables::tasks::Register { miroir_id: Some(id), ..Default::default() };
+    let mut calls: Vec<_> = (0..64).map(|task| Box::pin(store.run(register(format!("idle{task}"))))).collect();
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    for _ in 0..30_000 {
+        calls.retain_mut(|call| call.as_mut().poll(&mut context).is_pending());
+        if calls.is_empty() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    panic!("{} callers have no answer", calls.len());
+}
