@@ -27,14 +27,14 @@ if ! command -v cc >/dev/null; then
 fi
 
 # The tests start servers of their own.
-if ! command -v redis-server >/dev/null; then
-  say "installing redis-server"
+if ! command -v redis-server >/dev/null || ! command -v openssl >/dev/null; then
+  say "installing redis-server, and openssl for certificates"
   if command -v apt-get >/dev/null; then
     ${SUDO:-$([ "$(id -u)" = 0 ] || echo sudo)} apt-get update -qq
     # A policy that starts no service: nothing of it is needed but the program.
-    ${SUDO:-$([ "$(id -u)" = 0 ] || echo sudo)} env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq redis-server
+    ${SUDO:-$([ "$(id -u)" = 0 ] || echo sudo)} env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq redis-server openssl
   else
-    echo "there is no redis-server (7.0 or newer, or valkey under that name): install it and start again" >&2
+    echo "there is no redis-server (7.0 or newer, or valkey under that name) or no openssl: install them and start again" >&2
     exit 1
   fi
 fi

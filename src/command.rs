@@ -6,12 +6,11 @@ use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 use tasklog_log::{CommitId, Position};
-use tasklog_projections::{AnyRow, Table, typed};
+use tasklog_projections::{AnyRow, Table, TableDef, typed};
 
 use crate::{
     decision::{Decision, EventIndex, LeaseClaim},
     rejection::{Error, Rejection},
-    rows::Rows,
 };
 
 /// A command: what somebody wants changed, and the pure decision whether and how.
@@ -93,7 +92,17 @@ pub struct ReplyMeta {
 /// What an append tells a reply.
 pub struct Completion<'a> {
     pub(crate) first: Position,
-    pub(crate) rows: &'a Rows,
+    /// The row that the command was about, as the commit left it.
+    pub(crate) row: Option<&'a Subject>,
+}
+
+/// A row that a command was about, as its commit left it.
+#[derive(Clone, Debug)]
+pub(crate) struct Subject {
+    pub(crate) table: &'static TableDef,
+    pub(crate) key: String,
+    pub(crate) row: AnyRow,
+    pub(crate) rev: Position,
 }
 
 impl Completion<'_> {
@@ -103,11 +112,11 @@ impl Completion<'_> {
         Position(self.first.0 + event.0 as u64)
     }
 
-    /// A row as this commit left it; none if it is gone.
+    /// The command's subject as this commit left it; none if it is gone.
     #[must_use]
     pub fn row<T: Table>(&self, key: &str) -> Option<(Arc<T::Row>, Position)> {
-        let (row, rev): (AnyRow, Position) = self.rows.peek(T::def(), key)?;
-        typed::<T>(row).ok().map(|row| (row, rev))
+        let subject = self.row.filter(|subject| subject.table.name == T::NAME && subject.key == key)?;
+        typed::<T>(Arc::clone(&subject.row)).ok().map(|row| (row, subject.rev))
     }
 }
 

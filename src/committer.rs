@@ -14,17 +14,15 @@ use tokio::{
 };
 
 use crate::{
-    backend::Backend,
-    engine::{AnyReply, DECIDE_ATTEMPTS_MAX, Decided, Engine, Request, too_many_attempts},
+    backend::{Backend, Fate},
+    engine::{AnyReply, DECIDE_ATTEMPTS_MAX, Decided, Engine, Finished, Request, too_many_attempts},
     rejection::Error,
 };
 
 /// Callers that may wait in the queue; the next one waits for room.
 const QUEUE_REQUESTS_MAX: usize = 4_096;
-/// Requests decided in one group commit.
-const BATCH_REQUESTS_MAX: usize = 2_048;
-/// Events after which a group commit takes no further request.
-const BATCH_EVENTS_MAX: u64 = 8_192;
+/// How long a request may be put off without anything being known against it.
+const PUT_OFF_MAX: Duration = Duration::from_secs(10);
 /// How long the thread waits for callers that were in the last batch.
 const LINGER_MAX: Duration = Duration::from_micros(100);
 /// How long a store that failed to write is left alone before the next attempt to reopen it.
@@ -41,6 +39,16 @@ struct Waiting {
     /// The async runtime that the caller waits in, if it has worker threads.
     runtime: Option<Handle>,
     attempts: usize,
+    /// Since when it has been put off.
+    put_off: Option<Instant>,
+}
+
+/// What a batch has of one request.
+struct Made {
+    waiting: Waiting,
+    item: Option<usize>,
+    /// Its answer; none if it wants another round.
+    answer: Option<Answer>,
 }
 
 /// The one thread that owns the writing connection: takes all waiting requests, decides them in order, writes once,
@@ -139,7 +147,7 @@ impl Drop for Committer {
 
 fn waiting(request: Request) -> (Waiting, Pending) {
     let (answer, receiver) = oneshot::channel();
-    (Waiting { request, before: None, answer, runtime: None, attempts: 0 }, Pending(receiver))
+    (Waiting { request, before: None, answer, runtime: None, attempts: 0, put_off: None }, Pending(receiver))
 }
 
 fn stopped() -> StoreError {
@@ -179,6 +187,21 @@ impl Drop for Answers {
     }
 }
 
+/// A request that is to be decided again; none if it was answered that this has happened too often.
+fn put_off(mut waiting: Waiting, fate: Fate) -> Option<Waiting> {
+    if let Some(before) = waiting.before.take() {
+        // The round did not happen: what it counted and chose is decided afresh.
+        waiting.request = before;
+    }
+    waiting.attempts += usize::from(fate == Fate::Stale);
+    let since = *waiting.put_off.get_or_insert_with(Instant::now);
+    if waiting.attempts < DECIDE_ATTEMPTS_MAX && since.elapsed() < PUT_OFF_MAX {
+        return Some(waiting);
+    }
+    let _ = waiting.answer.send(Err(too_many_attempts().into()));
+    None
+}
+
 struct Loop<B> {
     engine: Engine<B>,
     waiting: mpsc::Receiver<Waiting>,
@@ -208,35 +231,95 @@ impl<B: Backend> Loop<B> {
             let _ = first.answer.send(Err(error.into()));
             return;
         }
-        let mut decided = Vec::new();
-        let mut again = Vec::new();
+        let mut made = Vec::new();
+        let mut unsure = Vec::new();
+        let mut later = Vec::new();
         let mut next = Some(first);
-        while let Some(mut waiting) = next {
-            waiting.before = waiting.request.before_round();
-            let outcome = self.engine.decide(&mut waiting.request);
-            let failed = matches!(&outcome, Err(Error::Store(_)));
-            match outcome {
-                Ok(Decided::Again) => again.push(waiting),
-                Ok(Decided::Reply(reply)) => decided.push((waiting, Ok(reply))),
-                Err(error) => decided.push((waiting, Err(error))),
-            }
-            let full =
-                decided.len() + again.len() >= BATCH_REQUESTS_MAX || self.engine.batch_events() >= BATCH_EVENTS_MAX;
-            if failed || full {
+        let (requests_max, events_max) = self.engine.backend().batch_max();
+        while let Some(waiting) = next {
+            let failed = self.decide(waiting, &mut made, &mut unsure, &mut later);
+            let taken = made.len() + unsure.len();
+            if failed || taken >= requests_max || self.engine.batch_events() >= events_max {
                 break;
             }
             // What arrives while this batch is being decided still joins it.
-            next = self.carried.pop().or_else(|| self.next(decided.len() + again.len()));
+            next = self.carried.pop().or_else(|| self.next(taken));
         }
-        self.expected = decided.len() + again.len();
-        match self.engine.finish() {
-            Ok(true) => {
-                self.carried = again;
-                answer_all(decided);
+        while !unsure.is_empty() {
+            if let Err(error) = self.engine.learn() {
+                made.extend(unsure.drain(..).map(|waiting| Made {
+                    waiting,
+                    item: None,
+                    answer: Some(Err(error.share().into())),
+                }));
             }
-            Ok(false) => self.decide_again(decided.into_iter().map(|(waiting, _)| waiting).chain(again)),
-            Err(error) => self.fail(&error, decided.into_iter().map(|(waiting, _)| waiting).chain(again)),
+            for waiting in std::mem::take(&mut unsure) {
+                self.decide(waiting, &mut made, &mut unsure, &mut later);
+            }
         }
+        self.expected = made.len();
+        match self.engine.finish() {
+            Ok(finished) => self.settle(&finished, made, later),
+            Err(error) => self.fail(&error, made.into_iter().map(|made| made.waiting).chain(later)),
+        }
+    }
+
+    /// Decides one request; answers whether the store failed.
+    fn decide(
+        &mut self,
+        mut waiting: Waiting,
+        made: &mut Vec<Made>,
+        unsure: &mut Vec<Waiting>,
+        later: &mut Vec<Waiting>,
+    ) -> bool {
+        waiting.before = waiting.request.before_round();
+        let outcome = self.engine.decide(&mut waiting.request);
+        let failed = matches!(&outcome, Err(Error::Store(_)));
+        let answer = match outcome {
+            Ok(Decided::Again) => None,
+            Ok(Decided::Reply(reply)) => Some(Ok(reply)),
+            Ok(undecided @ (Decided::Unsure | Decided::Later)) => {
+                if let Some(before) = waiting.before.take() {
+                    waiting.request = before;
+                }
+                if matches!(undecided, Decided::Unsure) {
+                    unsure.push(waiting)
+                } else {
+                    later.push(waiting)
+                }
+                return false;
+            }
+            Err(error) => Some(Err(error)),
+        };
+        made.push(Made { waiting, item: self.engine.item(), answer });
+        failed
+    }
+
+    /// Answers what stands, and puts the rest in front of what waits.
+    fn settle(&mut self, finished: &Finished, made: Vec<Made>, later: Vec<Waiting>) {
+        let mut answered = Vec::with_capacity(made.len());
+        let mut carried = Vec::new();
+        for Made { waiting, item, answer } in made {
+            match (finished.fate(item), answer) {
+                (Fate::Stands, Some(Ok(mut reply))) => {
+                    let answer = self.engine.complete(&mut reply, item).map(|()| reply);
+                    answered.push((waiting, answer.map_err(Error::from)));
+                }
+                (Fate::Stands, Some(answer)) => answered.push((waiting, answer)),
+                (Fate::Stands, None) => carried.push(waiting),
+                (Fate::Failed(_), _) => {
+                    let error = finished.error(item).unwrap_or_else(stopped);
+                    answered.push((waiting, Err(error.into())));
+                }
+                (fate, _) => carried.extend(put_off(waiting, fate)),
+            }
+        }
+        carried.extend(later.into_iter().filter_map(|waiting| put_off(waiting, Fate::Later)));
+        // Taken from the end, so the oldest request goes first; what was carried before and found no room is older still.
+        carried.reverse();
+        carried.append(&mut self.carried);
+        self.carried = carried;
+        answer_all(answered);
     }
 
     /// The next request that is here, or arrives while the callers of the last batch come back.
@@ -268,25 +351,6 @@ impl<B: Backend> Loop<B> {
             self.broken = false;
         }
         self.engine.begin().inspect_err(|_| self.broken = true)
-    }
-
-    /// Rows changed under these decisions; the oldest request goes first next time.
-    fn decide_again(&mut self, requests: impl Iterator<Item = Waiting>) {
-        let mut kept = Vec::new();
-        for mut waiting in requests {
-            waiting.attempts += 1;
-            if let Some(before) = waiting.before.take() {
-                // The round did not happen: what it counted and chose is decided afresh.
-                waiting.request = before;
-            }
-            if waiting.attempts >= DECIDE_ATTEMPTS_MAX {
-                let _ = waiting.answer.send(Err(too_many_attempts().into()));
-            } else {
-                kept.push(waiting);
-            }
-        }
-        kept.reverse();
-        self.carried = kept;
     }
 
     /// The batch could not be written: nothing of it is in the store, and nobody is told otherwise. The connection is

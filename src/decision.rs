@@ -50,6 +50,14 @@ pub(crate) struct Made {
     pub(crate) more: bool,
     pub(crate) look_again: bool,
     pub(crate) ends_transact: bool,
+    /// Whether a row that it read is only assumed to be absent.
+    pub(crate) assumed: bool,
+    /// ms: the first instant at which a row that it saw alive will have died.
+    pub(crate) valid_until: Option<Millis>,
+    /// Rows it saw dead, which the backend may have removed meanwhile.
+    pub(crate) dead: Vec<Entity>,
+    /// Whether an event would tell a position that an earlier commit of this batch has yet to be given.
+    pub(crate) waits: bool,
 }
 
 impl Decision<'_> {
@@ -184,6 +192,10 @@ impl Decision<'_> {
         let (before, rev) = self.look(table, key)?;
         let event_type = event.event_type();
         let payload = event.encode();
+        if self.rows.is_provisional() && tells_provisional(&payload) {
+            self.made.waits = true;
+            return Err(StoreError::unavailable(format!("{}: waits for a position", event_type.name)).into());
+        }
         self.made.bytes += payload.len() + key.len();
         if self.made.bytes > COMMIT_BYTES_MAX {
             return Err(Rejection::invalid(format!("commit_bytes_max: more than {COMMIT_BYTES_MAX} bytes")).into());
@@ -262,9 +274,18 @@ impl Decision<'_> {
 
     /// Reads a row and makes it a condition of the commit.
     fn look(&mut self, table: &'static TableDef, key: &str) -> Result<(Option<AnyRow>, Position), Error> {
-        let Seen { row, rev, first_time } = self.rows.get(table, key, self.store)?;
+        let Seen { row, rev, first_time, assumed } = self.rows.get(table, key, self.store)?;
         if first_time {
             self.made.conditions.push(Condition { entity: Entity::new(table.name, key), rev });
+            self.made.assumed |= assumed;
+            if let Some(dies_at) = row.as_ref().and_then(|row| row.dies_at()) {
+                if dies_at > self.now {
+                    let earliest = self.made.valid_until.map_or(dies_at, |known| known.min(dies_at));
+                    self.made.valid_until = Some(earliest);
+                } else {
+                    self.made.dead.push(Entity::new(table.name, key));
+                }
+            }
         }
         Ok((row, rev))
     }
@@ -287,6 +308,13 @@ impl Decision<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether a payload may hold a provisional position. Bytes of a text may look like one by chance; the command then waits
+/// for the next batch, and nothing else happens.
+fn tells_provisional(payload: &[u8]) -> bool {
+    // A MessagePack u64 or i64 of eight bytes whose upper half is that of the provisional positions.
+    payload.windows(5).any(|bytes| matches!(bytes, [0xcf | 0xd3, 0x40, 0, 0, 0]))
 }
 
 fn shown(values: &[Cell<'_>]) -> String {

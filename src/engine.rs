@@ -10,13 +10,14 @@ use std::{
 
 use ahash::RandomState;
 use tasklog_log::{Checkpoint, CommitId, CommitMeta, Millis, NewCommit, Position, StoreError};
-use tasklog_projections::TABLES;
+use tasklog_projections::{TABLES, TableDef};
 
 use crate::{
-    backend::Backend,
-    command::{AnyAnswer, AnyCommand, CommandOptions, Completion, ReplyMeta},
+    backend::{Backend, Fate, Item, Placed, Written},
+    command::{AnyAnswer, AnyCommand, CommandOptions, Completion, ReplyMeta, Subject},
     config::Config,
     decision::{Decision, Made},
+    keep,
     rejection::{Error, Rejection},
     rows::Rows,
     tables::leader_lease,
@@ -79,6 +80,34 @@ pub struct AnyReply {
     pub meta: ReplyMeta,
     /// What the commands add, in order.
     pub answers: Answers,
+    /// What its answers wait for, if its positions are not known yet.
+    pub(crate) waits_for: Option<Box<Unplaced>>,
+}
+
+/// What completes the answers of one request.
+pub(crate) struct Unplaced {
+    first: Position,
+    /// The subject of each command.
+    rows: Vec<Option<Subject>>,
+}
+
+impl Unplaced {
+    /// The same with positions as `real` gives them.
+    fn placed(&self, real: &dyn Fn(Position) -> Position) -> Result<Self, StoreError> {
+        let place = |subject: &Subject| {
+            let row = subject.table.with_positions(Arc::clone(&subject.row), real);
+            let row = row.map_err(StoreError::corrupt_store)?;
+            Ok(Subject { table: subject.table, key: subject.key.clone(), row, rev: real(subject.rev) })
+        };
+        let rows = self.rows.iter().map(|row| row.as_ref().map(place).transpose());
+        Ok(Self { first: real(self.first), rows: rows.collect::<Result<_, StoreError>>()? })
+    }
+
+    fn complete(&self, answers: &mut [Box<dyn AnyAnswer>]) {
+        for (answer, row) in answers.iter_mut().zip(&self.rows) {
+            answer.complete(&Completion { first: self.first, row: row.as_ref() });
+        }
+    }
 }
 
 /// Answers of one request.
@@ -106,6 +135,39 @@ pub enum Decided {
     Reply(AnyReply),
     /// A round of a chunked command is in the batch, and it wants another one in the next.
     Again,
+    /// Nothing yet: it turns on rows that nobody has looked at, see [`Engine::learn`].
+    Unsure,
+    /// Nothing yet: it waits for a position that this batch has yet to be given.
+    Later,
+}
+
+/// What has become of the decisions of a batch.
+pub struct Finished {
+    fates: Vec<Fate>,
+    errors: Vec<StoreError>,
+}
+
+impl Finished {
+    /// What has become of one; a request that left nothing in the batch stands.
+    #[must_use]
+    pub fn fate(&self, item: Option<usize>) -> Fate {
+        item.and_then(|item| self.fates.get(item)).copied().unwrap_or(Fate::Stands)
+    }
+
+    /// The error of a decision that failed.
+    #[must_use]
+    pub fn error(&self, item: Option<usize>) -> Option<StoreError> {
+        match self.fate(item) {
+            Fate::Failed(error) => self.errors.get(error).map(StoreError::share),
+            _ => None,
+        }
+    }
+
+    /// Whether every decision stands.
+    #[must_use]
+    pub fn all_stand(&self) -> bool {
+        self.fates.iter().all(|fate| *fate == Fate::Stands)
+    }
 }
 
 /// Decides requests in order against one store, and writes a whole batch of them as one transaction.
@@ -121,6 +183,8 @@ pub struct Engine<B> {
     config: Config,
     actor: Arc<str>,
     batch: Batch,
+    /// What the last decision left in the batch.
+    item: Option<usize>,
     swept_at: Millis,
     /// The newest commit's instant, for readers in this process.
     recorded_at: Arc<AtomicI64>,
@@ -131,8 +195,13 @@ struct Batch {
     now: Millis,
     /// The instant of the newest commit, of this batch or before it.
     latest: Millis,
+    /// The position of the newest event, of this batch or before it.
     last: Position,
-    commits: Vec<NewCommit>,
+    /// Before the first event of this batch.
+    before: Position,
+    items: Vec<Item>,
+    /// The real places of the items, once they are known.
+    placed: Placed,
     answered: HashMap<CommitId, (ReplyMeta, Vec<String>), RandomState>,
 }
 
@@ -144,15 +213,23 @@ impl<B: Backend> Engine<B> {
     pub fn new(mut backend: B, config: Config, actor: Arc<str>) -> Result<Self, Error> {
         config.check()?;
         let from = backend.head()?;
-        let answered = HashMap::default();
-        let batch =
-            Batch { from, now: 0, latest: from.recorded_at, last: from.position, commits: Vec::new(), answered };
+        let batch = Batch {
+            from,
+            now: 0,
+            latest: from.recorded_at,
+            last: from.position,
+            before: from.position,
+            items: Vec::new(),
+            placed: Placed::default(),
+            answered: HashMap::default(),
+        };
         Ok(Self {
             backend,
             rows: Rows::new(),
             config,
             actor,
             batch,
+            item: None,
             swept_at: 0,
             recorded_at: Arc::new(AtomicI64::new(from.recorded_at)),
         })
@@ -178,14 +255,26 @@ impl<B: Backend> Engine<B> {
             loop {
                 self.begin()?;
                 let before = request.before_round();
-                let decided = self.decide(&mut request);
-                match (self.finish()?, decided?) {
-                    (false, _) => {
-                        request = before.unwrap_or(request);
-                        break;
+                let mut decided = self.decide(&mut request);
+                while matches!(decided, Ok(Decided::Unsure)) {
+                    self.learn()?;
+                    decided = self.decide(&mut request);
+                }
+                let item = self.item();
+                let finished = self.finish()?;
+                if let Some(error) = finished.error(item) {
+                    return Err(error.into());
+                }
+                if finished.fate(item) != Fate::Stands {
+                    request = before.unwrap_or(request);
+                    break;
+                }
+                match decided? {
+                    Decided::Reply(mut reply) => {
+                        self.complete(&mut reply, item)?;
+                        return Ok(reply);
                     }
-                    (true, Decided::Reply(reply)) => return Ok(reply),
-                    (true, Decided::Again) => {}
+                    Decided::Again | Decided::Unsure | Decided::Later => {}
                 }
             }
         }
@@ -208,14 +297,22 @@ impl<B: Backend> Engine<B> {
         if self.backend.begin()? {
             self.rows.clear();
         }
+        let shared = self.backend.shared().is_some();
+        if shared {
+            self.rows.begin_shared();
+        }
         let from = self.backend.head()?;
         let now = self.backend.now()?;
         self.batch.from = from;
         self.batch.now = now;
         self.batch.latest = from.recorded_at;
-        self.batch.last = from.position;
-        self.batch.commits.clear();
+        // Where others append as well, the places are given by the append.
+        self.batch.before = if shared { Position::provisional(0) } else { from.position };
+        self.batch.last = self.batch.before;
+        self.batch.items.clear();
+        self.batch.placed = Placed::default();
         self.batch.answered.clear();
+        self.item = None;
         // A round that met its bound goes on with the next batch.
         if now >= self.swept_at + SWEEP_INTERVAL_MS && self.sweep(now)? {
             self.swept_at = now;
@@ -229,6 +326,7 @@ impl<B: Backend> Engine<B> {
         let ms = |duration: std::time::Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
         let buried_before = now.saturating_sub(ms(self.config.tombstone_retention));
         let dead_at = self.batch.from.recorded_at;
+        self.rows.forget_buried(buried_before);
         let mut done = true;
         for table in TABLES {
             let removed = self.backend.view().sweep(table, dead_at, buried_before, SWEEP_ROWS_MAX)?;
@@ -242,25 +340,107 @@ impl<B: Backend> Engine<B> {
     /// How many events the batch has so far.
     #[must_use]
     pub fn batch_events(&self) -> u64 {
-        self.batch.last.0 - self.batch.from.position.0
+        self.batch.last.0 - self.batch.before.0
     }
 
     /// Decides one request on top of what the batch has so far.
     ///
     /// # Errors
-    /// The rejection, which leaves the batch as it was; or the store's error.
+    /// The rejection, which leaves no event in the batch; or the store's error.
     pub fn decide(&mut self, request: &mut Request) -> Result<Decided, Error> {
+        self.item = None;
+        let asked = request.options.command_id;
+        if self.backend.shared().is_some() && asked.is_some_and(|id| self.batch.answered.contains_key(&id)) {
+            // Its first outcome gets its places with this batch, and is answered from the next one on.
+            return Ok(Decided::Later);
+        }
         if let Some(reply) = self.repeated(request)? {
             return Ok(Decided::Reply(reply));
         }
         self.rows.begin(self.batch.last.next());
-        let decided = self.decide_fresh(request);
+        let mut made = Made::default();
+        let decided = self.decide_fresh(request, &mut made);
         match decided {
             Ok(decided) => Ok(decided),
             Err(error) => {
                 self.rows.undo();
-                Err(error)
+                if made.waits {
+                    return self.wait_for_places(error);
+                }
+                match error {
+                    Error::Rejected(_) => match self.observe(request, made) {
+                        Sure::Yes => Err(error),
+                        Sure::No => Ok(Decided::Unsure),
+                    },
+                    error => Err(error),
+                }
             }
+        }
+    }
+
+    /// Where the last decision stands in the batch, if it left anything there.
+    #[must_use]
+    pub fn item(&self) -> Option<usize> {
+        self.item
+    }
+
+    /// Asks for the rows that decisions of this batch have assumed to be absent.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn learn(&mut self) -> Result<(), StoreError> {
+        self.rows.learn(&mut self.backend)
+    }
+
+    /// A payload would tell a position that is not known yet: after this batch it will be, unless it is the command's own.
+    fn wait_for_places(&mut self, error: Error) -> Result<Decided, Error> {
+        if self.batch.items.iter().any(|item| !item.commit.events.is_empty()) {
+            return Ok(Decided::Later);
+        }
+        match error {
+            Error::Store(_) => Err(Rejection::invalid(
+                "transact: one of its events would tell the position of another one, which is not known yet: split it",
+            )
+            .into()),
+            rejected => Err(rejected),
+        }
+    }
+
+    /// A decision that made no event rests on what it read all the same: where others write as well, the append checks
+    /// that it still holds.
+    fn observe(&mut self, request: &Request, made: Made) -> Sure {
+        if self.backend.shared().is_none() || (made.conditions.is_empty() && request.options.command_id.is_none()) {
+            return Sure::Yes;
+        }
+        if made.assumed {
+            return Sure::No;
+        }
+        let meta = self.commit_meta(request, CommitId::mint());
+        let Made { conditions, valid_until, dead, .. } = made;
+        let commit = NewCommit { meta, decided_at: None, conditions, events: Vec::new(), answer: None };
+        self.push(Item {
+            commit,
+            valid_until,
+            dead,
+            asked: request.options.command_id,
+            kept: None,
+            first: self.batch.last,
+        });
+        Sure::Yes
+    }
+
+    fn push(&mut self, item: Item) {
+        self.item = Some(self.batch.items.len());
+        self.batch.items.push(item);
+    }
+
+    fn commit_meta(&self, request: &Request, id: CommitId) -> CommitMeta {
+        let options = &request.options;
+        CommitMeta {
+            id,
+            actor: options.actor.clone().unwrap_or_else(|| Arc::clone(&self.actor)),
+            reason: options.reason.clone(),
+            request_id: options.request_id.clone(),
         }
     }
 
@@ -278,10 +458,10 @@ impl<B: Backend> Engine<B> {
             },
         };
         meta.repeated = true;
-        Ok(Some(AnyReply { meta, answers: Answers::Repeated(texts) }))
+        Ok(Some(AnyReply { meta, answers: Answers::Repeated(texts), waits_for: None }))
     }
 
-    fn decide_fresh(&mut self, request: &mut Request) -> Result<Decided, Error> {
+    fn decide_fresh(&mut self, request: &mut Request, made: &mut Made) -> Result<Decided, Error> {
         check_options(&request.options)?;
         if request.commands.len() > TRANSACT_COMMANDS_MAX {
             let found = request.commands.len();
@@ -300,31 +480,23 @@ impl<B: Backend> Engine<B> {
             lease: request.options.lease.as_ref(),
             made: Made::default(),
         };
-        if let Some(claim) = &request.options.lease {
-            leader_lease::check_claim(&mut cx, claim)?;
+        let ran = run_commands(&mut cx, &mut request.commands, request.transact);
+        *made = std::mem::take(&mut cx.made);
+        let Ran { answers, subjects, ended } = ran?;
+        if ended {
+            // The whole transact is answered by this one: what came before it leaves no trace.
+            self.rows.undo();
         }
-        let mut answers = Vec::with_capacity(request.commands.len());
-        let mut subject = None;
-        for (index, command) in request.commands.iter_mut().enumerate() {
-            cx.made.subject = None;
-            let answer =
-                command.decide(&mut cx).map_err(|error| in_transact(error, request.transact, index, &**command))?;
-            if cx.made.more && request.transact {
-                let name = command.name();
-                return Err(Rejection::invalid(format!("transact: {name} does not fit one commit")).into());
+        if made.events.is_empty() || ended {
+            if let Sure::No = self.observe(request, std::mem::take(made)) {
+                return Ok(Decided::Unsure);
             }
-            answers.push(answer);
-            subject = cx.made.subject.take();
-            if cx.made.ends_transact && request.transact {
-                // The whole transact is answered by this one: what came before it leaves no trace.
-                let answers = answers.split_off(answers.len() - 1);
-                self.rows.undo();
-                let meta = self.meta(None, subject, now);
-                return Ok(Decided::Reply(AnyReply { meta, answers: Answers::Fresh(answers) }));
-            }
+            let subject = subjects.into_iter().next_back().flatten();
+            // A last round that found nothing left reports the commit before it.
+            let meta = request.earlier.filter(|_| !ended).unwrap_or_else(|| self.meta(None, subject.as_ref(), now));
+            return Ok(Decided::Reply(AnyReply { meta, answers: Answers::Fresh(answers), waits_for: None }));
         }
-        let made = std::mem::take(&mut cx.made);
-        Ok(self.accept(request, made, subject, answers, now))
+        self.accept(request, std::mem::take(made), &subjects, answers, now)
     }
 
     /// Puts what was decided into the batch.
@@ -332,88 +504,96 @@ impl<B: Backend> Engine<B> {
         &mut self,
         request: &mut Request,
         made: Made,
-        subject: Option<(&'static tasklog_projections::TableDef, String)>,
+        subjects: &[Option<(&'static TableDef, String)>],
         mut answers: Vec<Box<dyn AnyAnswer>>,
         now: Millis,
-    ) -> Decided {
-        let done = Completion { first: self.batch.last.next(), rows: &self.rows };
-        for answer in &mut answers {
-            answer.complete(&done);
-        }
-        let events = made.events.len() as u64;
-        if events == 0 {
-            // A last round that found nothing left reports the commit before it.
-            let meta = request.earlier.unwrap_or_else(|| self.meta(None, subject, now));
-            return Decided::Reply(AnyReply { meta, answers: Answers::Fresh(answers) });
-        }
-        let options = &request.options;
-        // The round that ends a chunked command carries the caller's id: if it is in the log, the command is done.
-        let given = options.command_id.filter(|_| !made.more);
+    ) -> Result<Decided, Error> {
         let first = self.batch.last.next();
+        let known = |(table, key): &(&'static TableDef, String)| {
+            let (row, rev) = self.rows.peek(table, key)?;
+            Some(Subject { table, key: key.clone(), row, rev })
+        };
+        let unplaced = Unplaced { first, rows: subjects.iter().map(|at| at.as_ref().and_then(known)).collect() };
+        // The round that ends a chunked command carries the caller's id: if it is in the log, the command is done.
+        let asked = request.options.command_id;
+        let given = asked.filter(|_| !made.more);
         self.batch.latest = now;
-        self.batch.last = Position(self.batch.last.0 + events);
+        self.batch.last = Position(self.batch.last.0 + made.events.len() as u64);
         let id = given.unwrap_or_else(CommitId::mint);
-        let meta = self.meta(Some((id, first)), subject, now);
-        let answer = given.map(|id| {
-            let texts: Vec<_> = answers.iter().map(|answer| answer.to_json()).collect();
-            let kept = kept_answer(&meta, &texts);
-            self.batch.answered.insert(id, (meta, texts));
-            kept
-        });
-        self.batch.commits.push(NewCommit {
-            meta: CommitMeta {
-                id,
-                actor: options.actor.clone().unwrap_or_else(|| Arc::clone(&self.actor)),
-                reason: options.reason.clone(),
-                request_id: options.request_id.clone(),
-            },
-            decided_at: (now != self.batch.now).then_some(now),
-            conditions: made.conditions,
-            events: made.events,
-            answer,
-        });
-        if made.more || (made.look_again && !request.transact) {
+        let meta = self.meta(Some((id, first)), subjects.last().and_then(Option::as_ref), now);
+        let shared = self.backend.shared().is_some();
+        if !shared {
+            unplaced.complete(&mut answers);
+        }
+        let mut kept = None;
+        let answer = match given {
+            Some(id) if shared => {
+                let texts = keep::with_places(&mut answers, |answers, real| {
+                    unplaced.placed(real)?.complete(answers);
+                    Ok(kept_answer(&with_places(&meta, real), &texts_of(answers)))
+                })?;
+                kept = Some(texts);
+                // Until it has its places, a repeat within the batch waits for the next one.
+                self.batch.answered.insert(id, (meta, Vec::new()));
+                None
+            }
+            Some(id) => {
+                let texts = texts_of(&answers);
+                let answer = kept_answer(&meta, &texts);
+                self.batch.answered.insert(id, (meta, texts));
+                Some(answer)
+            }
+            None => None,
+        };
+        let decided_at = (now != self.batch.now).then_some(now);
+        let Made { conditions, events, valid_until, dead, more, look_again, .. } = made;
+        let commit = NewCommit { meta: self.commit_meta(request, id), decided_at, conditions, events, answer };
+        self.push(Item { commit, valid_until, dead, asked, kept, first });
+        if more || (look_again && !request.transact) {
             request.earlier = Some(meta);
             if given.is_some() {
                 // It is spent: the next round would find its own command's first outcome under it.
                 request.options.command_id = None;
             }
-            return Decided::Again;
+            return Ok(Decided::Again);
         }
-        Decided::Reply(AnyReply { meta, answers: Answers::Fresh(answers) })
+        let waits_for = shared.then(|| Box::new(unplaced));
+        Ok(Decided::Reply(AnyReply { meta, answers: Answers::Fresh(answers), waits_for }))
     }
 
     fn meta(
         &self,
         made: Option<(CommitId, Position)>,
-        subject: Option<(&'static tasklog_projections::TableDef, String)>,
+        subject: Option<&(&'static TableDef, String)>,
         now: Millis,
     ) -> ReplyMeta {
         // A dead row is gone, whether housekeeping has removed it or not.
-        let row = subject.and_then(|(table, key)| self.rows.peek(table, &key)).filter(|(row, _)| row.is_live(now));
+        let row = subject.and_then(|(table, key)| self.rows.peek(table, key)).filter(|(row, _)| row.is_live(now));
         let rev = row.map(|(_, rev)| rev);
         let (commit_id, first) = made.unzip();
         ReplyMeta { changed: made.is_some(), commit_id, first, position: self.batch.last, rev, repeated: false }
     }
 
-    /// Writes the batch. Answers false if rows had changed under a decision: nothing was written then, and every request
-    /// of the batch has to be decided again.
+    /// Writes the batch. A decision whose rows had changed under it is not written and has to be made again; the answer
+    /// says which. A store with one writer writes all of a batch or nothing.
     ///
     /// # Errors
-    /// The store's; then nothing of the batch is in it.
-    pub fn finish(&mut self) -> Result<bool, StoreError> {
-        let finished = self.try_finish();
-        if !matches!(finished, Ok(true)) {
-            self.abandon();
+    /// The store's; then nothing of the batch is in it, or as much as the error says.
+    pub fn finish(&mut self) -> Result<Finished, StoreError> {
+        let finished = if self.backend.shared().is_some() { self.finish_shared() } else { self.finish_alone() };
+        match &finished {
+            Ok(fates) if fates.all_stand() || self.backend.shared().is_some() => {}
+            _ => self.abandon(),
         }
         finished
     }
 
-    fn try_finish(&mut self) -> Result<bool, StoreError> {
-        let Batch { from, now, commits, .. } = &self.batch;
-        let outcomes = self.backend.append(*now, commits, &mut self.rows)?;
+    fn finish_alone(&mut self) -> Result<Finished, StoreError> {
+        let commits: Vec<_> = self.batch.items.drain(..).map(|item| item.commit).collect();
+        let Batch { from, now, .. } = &self.batch;
+        let outcomes = self.backend.append(*now, &commits, &mut self.rows)?;
         if outcomes.iter().any(Result::is_err) {
-            return Ok(false);
+            return Ok(Finished { fates: vec![Fate::Stale; commits.len()], errors: Vec::new() });
         }
         let changes = self.rows.changes();
         if let (Some(commit), Some(Ok(appended))) = (commits.last(), outcomes.last()) {
@@ -434,19 +614,101 @@ impl<B: Backend> Engine<B> {
             self.recorded_at.store(appended.recorded_at, Ordering::Release);
         }
         self.rows.settle();
-        Ok(true)
+        Ok(Finished { fates: vec![Fate::Stands; commits.len()], errors: Vec::new() })
+    }
+
+    fn finish_shared(&mut self) -> Result<Finished, StoreError> {
+        let changes = self.rows.changes();
+        self.backend.view().write(&changes)?;
+        let items = std::mem::take(&mut self.batch.items);
+        let Some(shared) = self.backend.shared() else {
+            return Ok(Finished { fates: Vec::new(), errors: Vec::new() });
+        };
+        let Written { fates, placed, stale, errors } = shared.write(self.batch.now, &items)?;
+        self.batch.placed = placed;
+        let placed = &self.batch.placed;
+        self.rows.settle_shared(&|position| placed.real(position))?;
+        for (entity, known) in stale {
+            if let Some(table) = tasklog_projections::table(&entity.table) {
+                self.rows.take_over(table, &entity.key, known);
+            }
+        }
+        self.recorded_at.fetch_max(self.batch.placed.head.recorded_at, Ordering::AcqRel);
+        Ok(Finished { fates, errors })
+    }
+
+    /// Gives a reply its positions, once its batch is written.
+    ///
+    /// # Errors
+    /// `corrupt`, if a row cannot hold its positions.
+    pub fn complete(&self, reply: &mut AnyReply, item: Option<usize>) -> Result<(), StoreError> {
+        let placed = &self.batch.placed;
+        let Some(head) = placed.known_head() else { return Ok(()) };
+        let real = |position: Position| placed.real(position).unwrap_or(head);
+        reply.meta = with_places(&reply.meta, &real);
+        if !reply.meta.changed && item.is_some() {
+            // What it saw was so when the batch was written.
+            reply.meta.position = head;
+        }
+        if let (Some(unplaced), Answers::Fresh(answers)) = (reply.waits_for.take(), &mut reply.answers) {
+            unplaced.placed(&real)?.complete(answers);
+        }
+        Ok(())
     }
 
     /// Gives up the batch: nothing of it is in the store.
     fn abandon(&mut self) {
         self.backend.rollback();
         self.rows.clear();
-        self.batch.commits.clear();
+        self.batch.items.clear();
     }
 }
 
 pub(crate) fn too_many_attempts() -> StoreError {
     StoreError::unavailable(format!("rows changed under the decision {DECIDE_ATTEMPTS_MAX} times in a row"))
+}
+
+/// Whether a decision rests on rows that somebody has looked at.
+enum Sure {
+    Yes,
+    No,
+}
+
+/// What the commands of one request have come to.
+struct Ran {
+    answers: Vec<Box<dyn AnyAnswer>>,
+    subjects: Vec<Option<(&'static TableDef, String)>>,
+    /// Whether a command ended the transact, and its answer is the only one.
+    ended: bool,
+}
+
+fn run_commands(cx: &mut Decision<'_>, commands: &mut [Box<dyn AnyCommand>], transact: bool) -> Result<Ran, Error> {
+    if let Some(claim) = cx.lease {
+        leader_lease::check_claim(cx, claim)?;
+    }
+    let mut ran = Ran { answers: Vec::with_capacity(commands.len()), subjects: Vec::new(), ended: false };
+    for (index, command) in commands.iter_mut().enumerate() {
+        cx.made.subject = None;
+        let answer = command.decide(cx).map_err(|error| in_transact(error, transact, index, &**command))?;
+        if cx.made.more && transact {
+            let name = command.name();
+            return Err(Rejection::invalid(format!("transact: {name} does not fit one commit")).into());
+        }
+        ran.subjects.push(cx.made.subject.take());
+        if cx.made.ends_transact && transact {
+            return Ok(Ran { answers: vec![answer], ended: true, ..ran });
+        }
+        ran.answers.push(answer);
+    }
+    Ok(ran)
+}
+
+fn texts_of(answers: &[Box<dyn AnyAnswer>]) -> Vec<String> {
+    answers.iter().map(|answer| answer.to_json()).collect()
+}
+
+fn with_places(meta: &ReplyMeta, real: &dyn Fn(Position) -> Position) -> ReplyMeta {
+    ReplyMeta { first: meta.first.map(real), position: real(meta.position), rev: meta.rev.map(real), ..*meta }
 }
 
 fn in_transact(error: Error, transact: bool, index: usize, command: &dyn AnyCommand) -> Error {

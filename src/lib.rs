@@ -83,13 +83,17 @@ pub mod cli;
 pub mod command;
 mod committer;
 pub mod config;
+pub mod copy;
 pub mod decision;
 pub mod engine;
+pub mod follow;
 pub mod generate;
+pub mod keep;
 pub mod meilisearch;
 pub mod query;
 pub mod rejection;
 pub mod rows;
+pub mod shared;
 pub mod store;
 pub mod tables;
 pub mod text;
@@ -106,3 +110,12 @@ pub use tasklog_replay as replay;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// So is the example of the page about shared keys.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/shared-keys.md")]
+struct SharedKeysPage;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/following.md")]
+struct Following;

@@ -1,10 +1,13 @@
 //! The rows a writer works on: a cache of the view with the open batch on top.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use ahash::RandomState;
 use tasklog_log::{Entity, Event, Millis, NewEvent, Position, Revs, StoreError};
-use tasklog_projections::{AnyRow, Held, RowChange, Scan, TABLES, TableDef, View};
+use tasklog_projections::{AnyRow, Held, RowChange, Scan, TABLES, TableDef, Tombstones, View};
 
 use crate::tables::place;
 
@@ -17,7 +20,22 @@ pub trait Below {
     /// # Errors
     /// `corrupt` if it is not there.
     fn event(&mut self, position: Position) -> Result<Event, StoreError>;
+    /// Whether a row that is not known is assumed to be absent, because asking for it alone is slow: the commit finds out.
+    fn assumes(&self) -> bool {
+        false
+    }
+    /// Rows and revs of tombstones, asked for together. Only a store that assumes is asked.
+    ///
+    /// # Errors
+    /// `unavailable`, or `corrupt` if what is stored is no row of the table.
+    fn learn(&mut self, table: &'static TableDef, keys: &[String]) -> Result<Vec<Known>, StoreError> {
+        let view = self.view();
+        keys.iter().map(|key| Ok((view.get(table, key)?, view.tombstone(table, key)?))).collect()
+    }
 }
+
+/// A row, if there is one, and its tombstone's rev, if there is one.
+pub type Known = (Option<Held>, Option<Position>);
 
 /// The rows a writer is working on: a bounded write-through cache of the view, with the changes of the open batch on
 /// top, and an undo list for the command being decided.
@@ -43,6 +61,10 @@ pub struct Rows {
     remembers: Vec<Option<bool>>,
     first: Position,
     stamp: u64,
+    /// Rows that this batch has assumed to be absent.
+    assumed: Vec<(usize, Box<str>)>,
+    /// Deleted rows of tables that forget them, and when they were deleted; oldest first.
+    buried: VecDeque<(Millis, usize, Box<str>)>,
 }
 
 type Slots = HashMap<Box<str>, Slot, RandomState>;
@@ -66,6 +88,8 @@ struct Slot {
     durable: Position,
     /// The last decision that read it.
     stamp: u64,
+    /// Nobody has looked: it is only assumed that there is no such row.
+    assumed: bool,
 }
 
 struct Undo {
@@ -82,6 +106,8 @@ pub(crate) struct Seen {
     pub(crate) rev: Position,
     /// Whether this decision has not read it before.
     pub(crate) first_time: bool,
+    /// Whether its absence is only assumed.
+    pub(crate) assumed: bool,
 }
 
 impl Rows {
@@ -103,6 +129,41 @@ impl Rows {
         self.undo.clear();
         self.touched.clear();
         self.deletions.clear();
+        self.assumed.clear();
+        self.buried.clear();
+    }
+
+    /// Whether positions of the open batch are provisional.
+    pub(crate) fn is_provisional(&self) -> bool {
+        self.first.as_provisional().is_some()
+    }
+
+    /// Begins a batch of a store that others write to as well: what is counted there is counted afresh.
+    pub(crate) fn begin_shared(&mut self) {
+        self.counts.fill(None);
+        self.remembers.fill(None);
+        self.assumed.clear();
+    }
+
+    /// Asks for the rows that this batch has assumed to be absent.
+    pub(crate) fn learn(&mut self, below: &mut dyn Below) -> Result<(), StoreError> {
+        let mut wanted: Vec<Vec<String>> = vec![Vec::new(); TABLES.len()];
+        for (at, key) in self.assumed.drain(..) {
+            if self.young[at].get(&key).is_some_and(Slot::is_assumed) {
+                wanted[at].push(key.into());
+            }
+        }
+        for (at, mut keys) in wanted.into_iter().enumerate().filter(|(_, keys)| !keys.is_empty()) {
+            keys.sort_unstable();
+            keys.dedup();
+            for (key, known) in keys.iter().zip(below.learn(TABLES[at], &keys)?) {
+                if known.1.is_some() {
+                    self.note_buried(at, key, Millis::MIN);
+                }
+                self.young[at].insert(key.as_str().into(), Slot::known(known));
+            }
+        }
+        Ok(())
     }
 
     /// Begins the decision of a commit whose first event, if it makes any, will stand at `first`.
@@ -138,6 +199,10 @@ impl Rows {
     }
 
     fn load(&mut self, table: &'static TableDef, key: &str, below: &mut dyn Below) -> Result<Slot, StoreError> {
+        if below.assumes() {
+            self.assumed.push((place(table), key.into()));
+            return Ok(Slot { assumed: true, ..Slot::clean(None, Position::ZERO, false) });
+        }
         let view = below.view();
         if let Some(held) = view.get(table, key)? {
             return Ok(Slot::clean(Some(held.row), held.rev, false));
@@ -148,6 +213,9 @@ impl Rows {
             None => *remembers.insert(view.any_tombstone(table)?),
         };
         let tombstone = if any { view.tombstone(table, key)? } else { None };
+        if tombstone.is_some() {
+            self.note_buried(place(table), key, Millis::MIN);
+        }
         Ok(Slot::clean(None, tombstone.unwrap_or_default(), tombstone.is_some()))
     }
 
@@ -157,12 +225,14 @@ impl Rows {
         Some((slot.row.clone()?, slot.rev))
     }
 
-    /// Takes over a row that a scan has met, unless it is known.
+    /// Takes over a row that a scan has met, unless what is known of it is at least as new.
     pub(crate) fn met(&mut self, table: &'static TableDef, key: &str, held: Held) {
         let at = place(table);
-        if self.young[at].contains_key(key) || self.old[at].contains_key(key) {
+        let known = self.young[at].get(key).or_else(|| self.old[at].get(key));
+        if known.is_some_and(|slot| slot.dirty || slot.rev >= held.rev) {
             return;
         }
+        self.old[at].remove(key);
         self.young[at].insert(key.into(), Slot::clean(Some(held.row), held.rev, false));
     }
 
@@ -255,9 +325,12 @@ impl Rows {
 
     /// The batch is durable: its revs are the ones to compare with from now on.
     pub(crate) fn settle(&mut self) {
-        for (at, key) in self.touched.drain(..) {
-            if let Some(slot) = self.young[at].get_mut(&key) {
-                slot.durable = slot.rev;
+        for (at, key) in std::mem::take(&mut self.touched) {
+            let Some(slot) = self.young[at].get_mut(&key) else { continue };
+            slot.durable = slot.rev;
+            if slot.row.is_none() && slot.rev > Position::ZERO {
+                let buried_at = slot.at;
+                self.note_buried(at, &key, buried_at);
             }
         }
         self.deletions.clear();
@@ -265,6 +338,64 @@ impl Rows {
             let fresh = vec![Slots::default(); TABLES.len()];
             self.old = std::mem::replace(&mut self.young, fresh);
         }
+    }
+
+    /// [`Rows::settle`] for a batch whose positions were provisional: `real` tells where a place went; what it does not
+    /// know was not written, and is forgotten.
+    pub(crate) fn settle_shared(&mut self, real: &dyn Fn(Position) -> Option<Position>) -> Result<(), StoreError> {
+        for (at, key) in std::mem::take(&mut self.touched) {
+            let Some(slot) = self.young[at].get_mut(&key) else { continue };
+            let provisional = slot.rev.as_provisional().is_some();
+            let Some(rev) = real(slot.rev).filter(|_| provisional) else {
+                self.young[at].remove(&key);
+                continue;
+            };
+            let row = slot.row.take().map(|row| {
+                let placed = TABLES[at].with_positions(row, &|position| real(position).unwrap_or(position));
+                placed.map_err(|why| StoreError::corrupt(rev, why))
+            });
+            let row = row.transpose()?;
+            let (buried, instant) = (row.is_none(), slot.at);
+            *slot = Slot { at: instant, ..Slot::clean(row, rev, buried) };
+            if buried {
+                self.note_buried(at, &key, instant);
+            }
+        }
+        self.settle();
+        Ok(())
+    }
+
+    /// Notes that a row is deleted. When is not known of those that were deleted before this writer looked.
+    fn note_buried(&mut self, table: usize, key: &str, at: Millis) {
+        if TABLES[table].tombstones == Tombstones::Short {
+            match at {
+                Millis::MIN => self.buried.push_front((at, table, key.into())),
+                at => self.buried.push_back((at, table, key.into())),
+            }
+        }
+    }
+
+    /// Housekeeping forgets the tombstones of rows deleted before `before`, and so does the cache: a creation begins a new
+    /// chain whether or not its writer still had the row at hand.
+    pub(crate) fn forget_buried(&mut self, before: Millis) {
+        while self.buried.front().is_some_and(|(at, ..)| *at < before) {
+            let Some((at, table, key)) = self.buried.pop_front() else { return };
+            for slots in [&mut self.young[table], &mut self.old[table]] {
+                if slots.get(&key).is_some_and(|slot| slot.row.is_none() && (at == Millis::MIN || slot.at == at)) {
+                    slots.remove(&key);
+                }
+            }
+        }
+    }
+
+    /// Takes over a row that somebody else has changed.
+    pub(crate) fn take_over(&mut self, table: &'static TableDef, key: &str, known: Known) {
+        let at = place(table);
+        if known.1.is_some() {
+            self.note_buried(at, key, Millis::MIN);
+        }
+        self.old[at].remove(key);
+        self.young[at].insert(key.into(), Slot::known(known));
     }
 
     /// Housekeeping removed these rows from the view.
@@ -302,11 +433,34 @@ impl Slot {
     fn seen(&mut self, stamp: u64) -> Seen {
         let first_time = self.stamp != stamp;
         self.stamp = stamp;
-        Seen { row: self.row.clone(), rev: self.rev, first_time }
+        Seen { row: self.row.clone(), rev: self.rev, first_time, assumed: self.is_assumed() }
+    }
+
+    /// Whether its absence is only assumed; what the open batch has put there is known.
+    fn is_assumed(&self) -> bool {
+        self.assumed && self.row.is_none() && self.rev == Position::ZERO
+    }
+
+    fn known((held, tombstone): Known) -> Self {
+        match held {
+            Some(held) => Self::clean(Some(held.row), held.rev, false),
+            None => Self::clean(None, tombstone.unwrap_or_default(), tombstone.is_some()),
+        }
     }
 
     fn clean(row: Option<AnyRow>, rev: Position, buried: bool) -> Self {
-        Self { base: row.clone(), base_rev: rev, buried, row, rev, at: 0, dirty: false, durable: rev, stamp: 0 }
+        Self {
+            base: row.clone(),
+            base_rev: rev,
+            buried,
+            row,
+            rev,
+            at: 0,
+            dirty: false,
+            durable: rev,
+            stamp: 0,
+            assumed: false,
+        }
     }
 }
 

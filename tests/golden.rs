@@ -30,9 +30,20 @@ macro_rules! golden {
     ($($table:ident),+ $(,)?) => {
         mod memory { $(#[test] fn $table() { super::run(stringify!($table), super::Single::memory); })+ }
         mod sqlite { $(#[test] fn $table() { super::run(stringify!($table), super::Single::sqlite); })+ }
-        mod mirror {
+        mod redis { $(#[test] fn $table() { super::run(stringify!($table), super::Single::redis); })+ }
+        mod memory_beside_sqlite {
             $(#[test] fn $table() {
                 super::run(stringify!($table), || super::Mirror(super::Single::memory(), super::Single::sqlite()));
+            })+
+        }
+        mod memory_beside_redis {
+            $(#[test] fn $table() {
+                super::run(stringify!($table), || super::Mirror(super::Single::memory(), super::Single::redis()));
+            })+
+        }
+        mod sqlite_beside_redis {
+            $(#[test] fn $table() {
+                super::run(stringify!($table), || super::Mirror(super::Single::sqlite(), super::Single::redis()));
             })+
         }
     };

@@ -56,6 +56,14 @@ pub enum StoreError {
         #[source]
         cause: Option<Cause>,
     },
+    /// Committed, and readable, but the asked durability level was not reached: a failover may still lose it.
+    #[error("not_confirmed: committed through position {position}, but {why}")]
+    NotConfirmed {
+        /// The last event that was committed.
+        position: Position,
+        /// What was asked for and what was reached.
+        why: String,
+    },
     /// A checkpoint that the log does not contain.
     #[error("diverged: checkpoint {checkpoint} and log {log} disagree")]
     Diverged {
@@ -115,6 +123,7 @@ impl StoreError {
     pub const fn kind(&self) -> StoreErrorKind {
         match self {
             Self::Unavailable { .. } => StoreErrorKind::Unavailable,
+            Self::NotConfirmed { .. } => StoreErrorKind::NotConfirmed,
             Self::Diverged { .. } => StoreErrorKind::Diverged,
             Self::Corrupt { .. } => StoreErrorKind::Corrupt,
             Self::SchemaAhead { .. } => StoreErrorKind::SchemaAhead,
@@ -130,6 +139,7 @@ impl StoreError {
                 Self::Unavailable { doing: doing.clone(), cause: cause.as_ref().map(|cause| in_full(&**cause).into()) }
             }
             Self::Diverged { checkpoint, log } => Self::Diverged { checkpoint: checkpoint.clone(), log: log.clone() },
+            Self::NotConfirmed { position, why } => Self::NotConfirmed { position: *position, why: why.clone() },
             Self::Corrupt { position, why } => Self::Corrupt { position: *position, why: why.clone() },
             Self::SchemaAhead { what, found, known } => {
                 Self::SchemaAhead { what: what.clone(), found: *found, known: *known }

@@ -16,6 +16,7 @@
 //!   read(after = 1) starts at 2; head() is 6; first() is 1; position 0 is "before everything"
 //! ```
 
+mod adopt;
 mod checksum;
 mod clock;
 mod commit;
@@ -25,8 +26,10 @@ mod log;
 pub mod memory;
 mod name;
 mod position;
+pub mod redis;
 pub mod sqlite;
 
+pub use adopt::check_adopted;
 pub use checksum::{LEAF_LAYOUT_VERSION, checksum, leaf};
 pub use clock::{Clock, ManualClock, Millis, SystemClock, TIME_MS_MAX};
 pub use commit::{Chain, Commit, CommitMeta, Condition, Entity, Event, NewCommit, NewEvent};

@@ -120,6 +120,8 @@ pub trait Revs {
 /// - `recorded_at` never decreases along the log.
 /// - An error from `append` means: none of the batch is in the log. An append that had joined a transaction leaves it for
 ///   a rollback: committing it after the error would keep a part.
+/// - `adopt` appends commits of another log as they are: same positions, ids, instants, links, bytes and checksums. It
+///   keeps the bullets above: all of the commits or none, dense, joining an open transaction.
 /// - `read(after, limit)` is exclusive of `after` and returns whole commits in order: at least one if there is one, and
 ///   no further commit once `limit` events are reached. An `after` that stands inside a commit brings that commit
 ///   whole, with the events at and before `after`. It returns what is stored, unchecked; see [`read_checked`].
@@ -142,6 +144,20 @@ pub trait Log {
     /// # Errors
     /// `unavailable` or `read_only`; then nothing was appended.
     fn append(&mut self, now: Millis, batch: &[NewCommit], revs: &mut dyn Revs) -> Result<Vec<Outcome>, StoreError>;
+
+    /// Appends commits that another log has made, unchanged. They must continue this log's head densely. No answers
+    /// are kept for them.
+    ///
+    /// # Errors
+    /// `corrupt`, naming the position, for commits that do not continue the head or whose checksum is wrong;
+    /// `unavailable` or `read_only`. Then nothing was appended.
+    fn adopt(&mut self, commits: &[Commit]) -> Result<(), StoreError>;
+
+    /// Takes over the identity of another log, before its first commit is adopted.
+    ///
+    /// # Errors
+    /// `corrupt` if this log has events; `unavailable` or `read_only`.
+    fn adopt_identity(&mut self, log: LogInfo) -> Result<(), StoreError>;
 
     /// Whole commits after `after` (exclusive), about `limit` events of them.
     ///

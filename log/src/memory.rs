@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     Checkpoint, Clock, Commit, CommitId, Entity, Linked, Log, LogInfo, Millis, NewCommit, Outcome, Position, Revs,
-    StoreError, Stored, deadline::Deadline, link,
+    StoreError, Stored, adopt::check_identity, check_adopted, deadline::Deadline, link,
 };
 
 /// The memory log. Clones share it.
@@ -21,18 +21,26 @@ pub struct MemoryLog {
 }
 
 struct Shared {
-    info: LogInfo,
     state: Mutex<State>,
     grown: Condvar,
 }
 
-#[derive(Default)]
 struct State {
+    info: LogInfo,
     commits: Vec<Commit>,
     answers: HashMap<CommitId, Stored>,
 }
 
 impl State {
+    fn head(&self) -> Checkpoint {
+        self.commits.last().map_or(Checkpoint::start(self.info), |commit| Checkpoint {
+            log: self.info,
+            position: commit.last(),
+            commit: commit.meta.id,
+            recorded_at: commit.recorded_at,
+        })
+    }
+
     fn last(&self) -> (Position, Millis) {
         self.commits.last().map_or((Position::ZERO, 0), |commit| (commit.last(), commit.recorded_at))
     }
@@ -43,12 +51,31 @@ impl MemoryLog {
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         let info = LogInfo { id: Uuid::now_v7(), epoch: 1 };
-        Self { shared: Arc::new(Shared { info, state: Mutex::default(), grown: Condvar::new() }), clock }
+        let state = State { info, commits: Vec::new(), answers: HashMap::new() };
+        Self { shared: Arc::new(Shared { state: Mutex::new(state), grown: Condvar::new() }), clock }
     }
 
     /// Forgets answers recorded before `cutoff`.
     pub fn forget_answers(&self, cutoff: Millis) {
         self.state().answers.retain(|_, stored| stored.appended.recorded_at >= cutoff);
+    }
+
+    /// Takes back every commit after `to`, which must be the end of a commit or 0, and goes on as `log`.
+    pub fn cut_back(&mut self, to: Position, log: LogInfo) {
+        let mut state = self.state();
+        state.info = log;
+        state.commits.retain(|commit| commit.last() <= to);
+        state.answers.retain(|_, stored| stored.appended.last <= to);
+    }
+
+    /// Goes on in another epoch of the same log.
+    pub fn set_epoch(&mut self, epoch: u64) {
+        self.state().info.epoch = epoch;
+    }
+
+    /// Keeps an answer of a commit that was adopted, as the log has it that made the commit.
+    pub fn adopt_answer(&mut self, id: CommitId, stored: Stored) {
+        self.state().answers.insert(id, stored);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -59,7 +86,7 @@ impl MemoryLog {
 
 impl Log for MemoryLog {
     fn info(&self) -> Result<LogInfo, StoreError> {
-        Ok(self.shared.info)
+        Ok(self.state().info)
     }
 
     fn now(&self) -> Result<Millis, StoreError> {
@@ -83,6 +110,22 @@ impl Log for MemoryLog {
         Ok(outcomes)
     }
 
+    fn adopt(&mut self, commits: &[Commit]) -> Result<(), StoreError> {
+        let mut state = self.state();
+        check_adopted(&state.head(), commits)?;
+        state.commits.extend_from_slice(commits);
+        drop(state);
+        self.shared.grown.notify_all();
+        Ok(())
+    }
+
+    fn adopt_identity(&mut self, log: LogInfo) -> Result<(), StoreError> {
+        let mut state = self.state();
+        check_identity(&state.head())?;
+        state.info = log;
+        Ok(())
+    }
+
     fn read(&self, after: Position, limit: usize) -> Result<Vec<Commit>, StoreError> {
         let state = self.state();
         let from = state.commits.partition_point(|commit| commit.last() <= after);
@@ -96,13 +139,7 @@ impl Log for MemoryLog {
     }
 
     fn head(&self) -> Result<Checkpoint, StoreError> {
-        let state = self.state();
-        Ok(state.commits.last().map_or(Checkpoint::start(self.shared.info), |commit| Checkpoint {
-            log: self.shared.info,
-            position: commit.last(),
-            commit: commit.meta.id,
-            recorded_at: commit.recorded_at,
-        }))
+        Ok(self.state().head())
     }
 
     fn first(&self) -> Result<Position, StoreError> {

@@ -10,6 +10,11 @@ use uuid::Uuid;
 #[serde(transparent)]
 pub struct Position(pub u64);
 
+/// From here on positions are provisional.
+const PROVISIONAL: u64 = 1 << 62;
+/// So many of them are.
+const PROVISIONAL_COUNT: u64 = 1 << 32;
+
 impl Position {
     /// Before everything.
     pub const ZERO: Self = Self(0);
@@ -24,6 +29,22 @@ impl Position {
     #[must_use]
     pub const fn before(self) -> Self {
         Self(self.0.saturating_sub(1))
+    }
+
+    /// The `k`th place of a batch whose real places are given by its append: far beyond every real position, so that the
+    /// two are never taken for each other.
+    #[must_use]
+    pub const fn provisional(k: u64) -> Self {
+        Self(PROVISIONAL + k)
+    }
+
+    /// Which place of its batch this stands for; none for a real position.
+    #[must_use]
+    pub const fn as_provisional(self) -> Option<u64> {
+        match self.0.checked_sub(PROVISIONAL) {
+            Some(k) if k < PROVISIONAL_COUNT => Some(k),
+            _ => None,
+        }
     }
 
     /// As an INTEGER column holds it; a number beyond the largest legal position becomes that one.

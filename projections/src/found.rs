@@ -37,7 +37,7 @@ pub fn cell_json(column: &Column, cell: &Cell<'_>) -> Result<Json, String> {
 }
 
 /// A cell from its JSON form.
-fn json_cell(column: &Column, json: &Json) -> Result<Cell<'static>, String> {
+pub(crate) fn json_cell(column: &Column, json: &Json) -> Result<Cell<'static>, String> {
     let wrong = |error: serde_json::Error| format!("column {}: {error}", column.name);
     let text = json.as_str();
     if text == "null" {
@@ -86,7 +86,7 @@ impl<'de, R: Row> Deserialize<'de> for Found<R> {
     }
 }
 
-struct CellList<'a>(&'a [Cell<'static>]);
+pub(crate) struct CellList<'a>(pub(crate) &'a [Cell<'static>]);
 
 impl crate::Cells for CellList<'_> {
     fn cell(&self, index: usize) -> Result<Cell<'_>, String> {

@@ -13,6 +13,8 @@ mod found;
 mod json;
 mod key;
 pub mod memory;
+pub mod overlay;
+pub mod redis;
 mod row;
 pub mod sqlite;
 

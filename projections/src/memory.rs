@@ -12,7 +12,7 @@ use tasklog_log::{Checkpoint, LogInfo, Millis, Position, StoreError};
 
 use crate::{
     AnyRow, Cell, Held, PAGE_ROWS_MAX, RowChange, Scan, TABLES, TableDef, Tombstones, View,
-    view::{index_order, no_index},
+    view::{index_order, no_index, within},
 };
 
 type Map<K, V> = HashMap<K, V, RandomState>;
@@ -92,6 +92,24 @@ impl MemoryView {
             }
             Ok(())
         })
+    }
+
+    /// Takes the contents and the checkpoint of `other` in one step.
+    ///
+    /// # Errors
+    /// `unavailable` if `other` has other handles.
+    pub fn replace(&mut self, other: Self) -> Result<(), StoreError> {
+        let Self { shared, writing, reading } = other;
+        drop((writing, reading));
+        let theirs = Arc::into_inner(shared)
+            .map(RwLock::into_inner)
+            .ok_or_else(|| StoreError::unavailable("taking tables that others still hold"))?;
+        let joined = self.writing.is_some();
+        self.with_mut(|state| *state = theirs);
+        if !joined {
+            self.commit();
+        }
+        Ok(())
     }
 
     fn with<T>(&self, look: impl FnOnce(&State) -> T) -> T {
@@ -196,25 +214,7 @@ impl MemoryTable {
             indexes.push((name, self.rows.iter().map(|(key, held)| (entry(&held.row, &order), key.clone())).collect()));
             indexes.len() - 1
         });
-        let equal = scan.equal.len();
-        let bounded = scan.from != Bound::Unbounded || scan.to != Bound::Unbounded;
         let index = &indexes[at].1;
-        let within = |cells: &[Cell<'static>]| {
-            let rest = &cells[equal..];
-            let cut = |bound: &[Cell<'_>]| rest[..bound.len().min(rest.len())].cmp(bound);
-            cells[..equal] == scan.equal[..]
-                && !(bounded && rest.first() == Some(&Cell::Null))
-                && match &scan.from {
-                    Bound::Unbounded => true,
-                    Bound::Included(from) => cut(from).is_ge(),
-                    Bound::Excluded(from) => cut(from).is_gt(),
-                }
-                && match &scan.to {
-                    Bound::Unbounded => true,
-                    Bound::Included(to) => cut(to).is_le(),
-                    Bound::Excluded(to) => cut(to).is_lt(),
-                }
-        };
         let mut low: Vec<Cell<'static>> = scan.equal.iter().cloned().map(Cell::into_owned).collect();
         let mut high = low.clone();
         if let Bound::Included(from) | Bound::Excluded(from) = &scan.from {
@@ -228,7 +228,7 @@ impl MemoryTable {
         if low > high {
             return Ok(());
         }
-        let range = index.range(low..=high).filter(|(cells, _)| within(cells));
+        let range = index.range(low..=high).filter(|(cells, _)| within(scan, cells));
         if scan.descending {
             range.rev().all(|(_, key)| meet(key));
         } else {

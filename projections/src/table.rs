@@ -20,8 +20,10 @@ pub trait Table: 'static {
     const MULTI_INDEXES: &'static [MultiIndex] = &[];
     /// Columns masked in human output and exports.
     const SENSITIVE: &'static [&'static str] = &[];
-    /// The prefix of the table's keys in Redis.
-    const REDIS_PREFIX: &'static str;
+    /// The table's short name, which begins its keys where one key space holds all tables.
+    const KEY_PREFIX: &'static str;
+    /// Columns that hold positions of events.
+    const POSITIONS: &'static [&'static str] = &[];
     /// The row.
     type Row: Row;
     /// The events.
@@ -142,8 +144,10 @@ pub struct TableDef {
     pub multi_indexes: &'static [MultiIndex],
     /// [`Table::SENSITIVE`]
     pub sensitive: &'static [&'static str],
-    /// [`Table::REDIS_PREFIX`]
-    pub redis_prefix: &'static str,
+    /// [`Table::KEY_PREFIX`]
+    pub key_prefix: &'static str,
+    /// [`Table::POSITIONS`]
+    pub positions: &'static [&'static str],
     /// Event types.
     pub events: &'static [EventType],
     /// A row from stored values.
@@ -175,7 +179,8 @@ impl TableDef {
             indexes: T::INDEXES,
             multi_indexes: T::MULTI_INDEXES,
             sensitive: T::SENSITIVE,
-            redis_prefix: T::REDIS_PREFIX,
+            key_prefix: T::KEY_PREFIX,
+            positions: T::POSITIONS,
             events: T::Event::TYPES,
             load: |cells| Ok(Arc::new(T::Row::from_cells(cells)?)),
             fold: fold::<T>,
@@ -230,6 +235,44 @@ impl TableDef {
     #[must_use]
     pub fn column(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|column| column.name == name)
+    }
+
+    /// The row key that the values of the key columns, given in the order of the columns, stand for.
+    #[must_use]
+    pub fn key_of(&self, cells: &[crate::Cell<'_>]) -> String {
+        let part = |cell: &crate::Cell<'_>| match cell {
+            crate::Cell::Null => String::new(),
+            crate::Cell::Integer(value) => value.to_string(),
+            crate::Cell::Text(text) => text.to_string(),
+            crate::Cell::Blob(bytes) => hex::encode(bytes),
+        };
+        match cells {
+            [one] => part(one),
+            [a, b, ..] => crate::pair(&part(a), &part(b)),
+            [] => String::new(),
+        }
+    }
+
+    /// The row with every position in it replaced by `place` of it; the same row if none changes.
+    ///
+    /// # Errors
+    /// A sentence, if `place` gives a number that the row cannot hold.
+    pub fn with_positions(&self, row: AnyRow, place: &dyn Fn(Position) -> Position) -> Result<AnyRow, String> {
+        if self.positions.is_empty() {
+            return Ok(row);
+        }
+        let mut cells: Vec<_> = row.cells().into_iter().map(crate::Cell::into_owned).collect();
+        let mut moved = false;
+        for at in self.positions.iter().filter_map(|name| self.column(name)) {
+            if let crate::Cell::Integer(value) = &mut cells[at]
+                && let Some(position) = Position::from_i64(*value)
+            {
+                let placed = place(position).to_i64();
+                moved |= placed != *value;
+                *value = placed;
+            }
+        }
+        if moved { (self.load)(&crate::found::CellList(&cells)) } else { Ok(row) }
     }
 
     /// The values of the key columns that a row key stands for.

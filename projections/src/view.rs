@@ -124,6 +124,57 @@ pub(crate) fn index_order(table: &TableDef, index: &str) -> Result<Vec<usize>, S
     Ok(order)
 }
 
+/// A row's place in the order of an index; of a multi-index, its key.
+pub(crate) fn entry(table: &TableDef, index: &str, row: &AnyRow) -> Result<Vec<Cell<'static>>, StoreError> {
+    if table.multi_indexes.iter().any(|multi| multi.name == index) {
+        return Ok(vec![Cell::Text(row.key().into())]);
+    }
+    let order = index_order(table, index)?;
+    Ok(order.into_iter().map(|at| row.cell(at).into_owned()).collect())
+}
+
+/// Whether a walk along an index meets a row.
+pub(crate) fn meets(table: &TableDef, scan: &Scan<'_>, row: &AnyRow) -> Result<bool, StoreError> {
+    if let Some(multi) = table.multi_indexes.iter().find(|multi| multi.name == scan.index) {
+        let Some(Cell::Text(value)) = scan.equal.first() else { return Err(no_index(table, scan.index)) };
+        let beyond = match &scan.from {
+            Bound::Excluded(cursor) => cursor.first().is_none_or(|cursor| Cell::Text(row.key().into()) > *cursor),
+            _ => true,
+        };
+        return Ok(beyond && (multi.values)(&**row).iter().any(|found| *found == **value));
+    }
+    let cells = entry(table, scan.index, row)?;
+    Ok(within(scan, &cells))
+}
+
+/// Whether an entry lies within the bounds of a scan. NULL is equal to nothing and in no range.
+pub(crate) fn within(scan: &Scan<'_>, cells: &[Cell<'static>]) -> bool {
+    let equal = scan.equal.len();
+    let rest = &cells[equal..];
+    let bounded = scan.from != Bound::Unbounded || scan.to != Bound::Unbounded;
+    let cut = |bound: &[Cell<'_>]| rest[..bound.len().min(rest.len())].cmp(bound);
+    let null = |bound: &Bound<Vec<Cell<'_>>>| match bound {
+        Bound::Unbounded => false,
+        Bound::Included(cells) | Bound::Excluded(cells) => cells.contains(&Cell::Null),
+    };
+    let met = match (scan.equal.contains(&Cell::Null) || null(&scan.from) || null(&scan.to), rest.first()) {
+        (true, _) => false,
+        (false, Some(Cell::Null)) => !bounded,
+        (false, _) => true,
+    };
+    met && cells[..equal] == scan.equal[..]
+        && match &scan.from {
+            Bound::Unbounded => true,
+            Bound::Included(from) => cut(from).is_ge(),
+            Bound::Excluded(from) => cut(from).is_gt(),
+        }
+        && match &scan.to {
+            Bound::Unbounded => true,
+            Bound::Included(to) => cut(to).is_le(),
+            Bound::Excluded(to) => cut(to).is_lt(),
+        }
+}
+
 pub(crate) fn no_index(table: &TableDef, index: &str) -> StoreError {
     // Reached by a programming error only: indexes are named by the program.
     StoreError::unavailable(format!("table {} declares no index {index}", table.name))

@@ -16,15 +16,19 @@ use proptest::{
 };
 use tasklog_log::{
     Checkpoint, CommitId, LogInfo, Position, StoreErrorKind,
+    redis::{Connector, Keys, Link, birth},
     sqlite::{Head, SqliteLog, connection, write_head},
 };
 use tasklog_projections::{
     AnyRow, Cell, Cells, Held, KEY_BYTES_MAX, Kind, PAGE_ROWS_MAX, RowChange, Scan, TABLES, TableDef, Tombstones, View,
     memory::MemoryView,
+    overlay::Overlay,
     pair,
+    redis::{Expiry, RedisView},
     sqlite::{SqliteView, create_tables},
     tables::{aliases, canary_runs, idempotency_cache, jobs, leader_lease, node_settings_version, tasks, tenant_map},
 };
+use tasklog_testing::RedisServer;
 
 /// A handle on tables that others share.
 trait Handle: Send + Sized + 'static {
@@ -94,6 +98,46 @@ impl Handle for Sqlite {
     }
 }
 
+/// [`RedisView`] under a prefix of its own; what is written together is collected above it.
+struct Redis {
+    view: Overlay<RedisView>,
+    server: Arc<RedisServer>,
+    prefix: String,
+}
+
+impl Redis {
+    fn on(server: Arc<RedisServer>, prefix: String) -> Self {
+        let url = format!("{}?prefix={prefix}", server.url()).parse().unwrap();
+        let link = Arc::new(Link::new(Connector::new(url)));
+        Self { view: Overlay::new(RedisView::new(link, &prefix, Expiry::BySweep)), server, prefix }
+    }
+}
+
+impl Handle for Redis {
+    fn empty(log: LogInfo) -> Self {
+        let redis = Self::on(RedisServer::shared(), log.id.to_string());
+        let keys = Keys::new(&redis.prefix);
+        let born = redis.view.peek_below().link().call(|conn| {
+            birth(conn, &keys, "given", 0)?;
+            ::redis::cmd("HSET").arg(keys.identity()).arg("id").arg(log.id.to_string()).exec(conn)
+        });
+        born.unwrap();
+        redis
+    }
+    fn another(&self) -> Self {
+        Self::on(Arc::clone(&self.server), self.prefix.clone())
+    }
+    fn together<T>(&mut self, work: impl FnOnce(&mut dyn View) -> T) -> T {
+        let result = work(&mut self.view);
+        let (changes, step) = self.view.take();
+        self.view.below().flush(&changes, step).unwrap();
+        result
+    }
+    fn with<T>(&mut self, work: impl FnOnce(&mut dyn View) -> T) -> T {
+        work(self.view.below())
+    }
+}
+
 /// Calls `$run!` with the name of every case.
 macro_rules! each_case {
     ($run:ident) => {
@@ -159,6 +203,7 @@ macro_rules! backends {
 backends! {
     memory => crate::Memory;
     sqlite => crate::Sqlite;
+    redis => crate::Redis;
 }
 
 // ---- rows and a plain model of the tables

@@ -135,6 +135,25 @@ fn columns(table: &'static TableDef, live: &Held, replayed: &Held, meet: &mut im
     }
 }
 
+/// Shows every row of one table that is alive at `now`, in key order; answers how many there are.
+///
+/// # Errors
+/// The view's, and `meet`'s.
+pub fn live_rows(
+    table: &'static TableDef,
+    view: &dyn View,
+    now: Millis,
+    mut meet: impl FnMut(&Held) -> Result<(), StoreError>,
+) -> Result<u64, StoreError> {
+    let mut walk = Walk::new(table, view, now);
+    let mut rows = 0;
+    while let Some(held) = walk.next()? {
+        meet(&held)?;
+        rows += 1;
+    }
+    Ok(rows)
+}
+
 /// Walks the live rows of a table in key order.
 struct Walk<'v> {
     table: &'static TableDef,

@@ -39,6 +39,19 @@ impl Folder {
         Self { wanted, slots, dirty: Vec::new(), buried_any: [false; TABLES.len()] }
     }
 
+    /// Folds the events of `tables` into a view that may have rows already.
+    ///
+    /// # Errors
+    /// The view's.
+    pub fn on(tables: &[&'static TableDef], view: &dyn View) -> Result<Self, StoreError> {
+        let mut folder = Self::new(tables);
+        for (at, table) in TABLES.iter().enumerate() {
+            // A creation must then look for a tombstone to remove.
+            folder.buried_any[at] = view.any_tombstone(table)?;
+        }
+        Ok(folder)
+    }
+
     /// Folds one commit. `view` is read for rows that are not at hand.
     ///
     /// # Errors

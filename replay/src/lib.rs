@@ -7,10 +7,11 @@
 
 mod compare;
 mod fold;
+pub mod follow;
 mod history;
 mod verify;
 
-pub use compare::{Difference, compare};
+pub use compare::{Difference, compare, live_rows};
 pub use fold::{FOLD_ROWS_MAX, Folder, catch_up};
 pub use history::{FieldChange, Step, history};
 pub use verify::{Finding, Report, Verifier};

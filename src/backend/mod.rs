@@ -2,14 +2,23 @@
 //! projection are one transaction.
 
 mod memory;
+pub(crate) mod redis;
+mod shared;
 pub(crate) mod sqlite;
 
 pub use memory::MemoryBackend;
+pub use redis::{RedisBackend, RedisBackendOptions};
+pub use shared::{Fate, Item, Placed, SharedBackend, Written};
 pub use sqlite::SqliteBackend;
 
 use tasklog_log::{Checkpoint, CommitId, Millis, NewCommit, Outcome, Revs, StoreError, Stored};
 
 use crate::rows::Below;
+
+/// Requests decided in one group commit.
+const BATCH_REQUESTS_MAX: usize = 2_048;
+/// Events after which a group commit takes no further request.
+const BATCH_EVENTS_MAX: u64 = 8_192;
 
 /// What a writer needs of a store. One writer calls it, from one thread:
 ///
@@ -63,6 +72,16 @@ pub trait Backend: Below {
 
     /// Leaves the store as it was before `begin`.
     fn rollback(&mut self);
+
+    /// The store as one that others write to at the same time; none if this is its only writer.
+    fn shared(&mut self) -> Option<&mut dyn SharedBackend> {
+        None
+    }
+
+    /// Requests and events after which a batch takes no further request.
+    fn batch_max(&self) -> (usize, u64) {
+        (BATCH_REQUESTS_MAX, BATCH_EVENTS_MAX)
+    }
 
     /// Opens the store afresh after a failed write; what was durable is still there.
     ///

@@ -97,11 +97,15 @@ fn open(context: &Context, first: Option<&Line>) -> Result<(TaskStore, bool), Er
     let created = match &context.url {
         StoreUrl::Sqlite(path) => !path.exists(),
         StoreUrl::Memory => true,
+        // Opening it creates it; then nobody has written to it yet.
+        StoreUrl::Redis(_) => false,
     };
     // Whether the store is created is its own to decide: a file may be there that is none yet.
     let recording_from = carries_time(first).then_some(RECORDING_FROM);
     let options = OpenOptions { recording_from, ..OpenOptions::default() };
-    Ok((TaskStore::open_with(&context.url, options)?, created))
+    let store = TaskStore::open_with(&context.url, options)?;
+    let created = created || (matches!(context.url, StoreUrl::Redis(_)) && store.head()?.0 == 0);
+    Ok((store, created))
 }
 
 fn is_blank(line: &Line) -> bool {

@@ -11,6 +11,7 @@ use super::{
     mask::Mask,
     output::{self, FAINT, HEAD},
     rows::{parse_table, shown_value},
+    wait::MinPosition,
 };
 use crate::{Error, Rejection, TaskStore};
 
@@ -54,6 +55,8 @@ pub(crate) struct HistoryArgs {
     table: &'static TableDef,
     /// The row key, also of a row that is gone
     key: String,
+    #[command(flatten)]
+    at_least: MinPosition,
 }
 
 impl LogArgs {
@@ -200,7 +203,7 @@ fn compact(payload: &Value) -> String {
 
 impl HistoryArgs {
     pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
-        let store = context.open_to_read()?;
+        let store = self.at_least.open(context)?;
         let steps = store.read(|log, view| Ok(history(log, view, self.table, &self.key)?))?;
         if steps.is_empty() {
             return Err(

@@ -6,44 +6,56 @@ use tasklog_projections::{TABLES, sqlite::read_built};
 use super::{
     Context, Ended,
     output::{self, number},
+    wait::MinPosition,
 };
 use crate::{Error, StoreUrl};
 
 /// Show what the store is and holds.
 #[derive(Args)]
-pub(crate) struct Info {}
+pub(crate) struct Info {
+    #[command(flatten)]
+    at_least: MinPosition,
+}
 
 impl Info {
     pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
-        let store = context.open_to_read()?;
+        let store = self.at_least.open(context)?;
         let (info, head, first, checkpoint) =
             store.read(|log, view| Ok((log.info()?, log.head()?, log.first()?, view.checkpoint()?)))?;
         let counts = store.counts()?;
         let built: Vec<_> = match &context.url {
             StoreUrl::Sqlite(_) => store.with_connection(|conn| {
-                let built = TABLES.iter().map(|table| read_built(conn, table));
-                Ok(built.collect::<Result<Vec<_>, _>>()?)
+                let built = TABLES.iter().map(|table| Ok(read_built(conn, table)?.map(|built| built.version)));
+                built.collect::<Result<Vec<_>, Error>>()
             })?,
             StoreUrl::Memory => TABLES.iter().map(|_| None).collect(),
+            StoreUrl::Redis(_) => {
+                let built = store.built_projections()?;
+                TABLES.iter().map(|table| built.get(table.name).copied()).collect()
+            }
         };
+        let following = store.following()?;
         let sizes = sizes(&context.url)?;
         let durability = match &context.url {
-            StoreUrl::Sqlite(_) => "every commit is synced to disk before it is answered (WAL, synchronous=FULL)",
-            StoreUrl::Memory => "none: the store ends with the process",
+            StoreUrl::Sqlite(_) => {
+                "every commit is synced to disk before it is answered (WAL, synchronous=FULL)".to_owned()
+            }
+            StoreUrl::Memory => "none: the store ends with the process".to_owned(),
+            StoreUrl::Redis(_) => store.redis_promise().unwrap_or_default(),
         };
         if context.out.json {
             let tables: Vec<_> = counts
                 .iter()
                 .zip(&built)
-                .map(|((name, rows), built)| {
-                    json!({ "table": name, "rows": rows, "projection_version": built.map(|built| built.version) })
-                })
+                .map(|((name, rows), built)| json!({ "table": name, "rows": rows, "projection_version": built }))
                 .collect();
             let value = json!({
                 "store": context.url.to_string(), "log_id": info.id, "epoch": info.epoch,
                 "head": head.position, "first": first, "head_commit_id": head.commit, "head_recorded_at": head.recorded_at,
                 "checkpoint": checkpoint.position, "recording_from": store.recording().map(|recording| recording.from),
                 "bytes": sizes.0, "wal_bytes": sizes.1, "durability": durability,
+                "follows": following.as_ref().map(|following| &following.source),
+                "follows_since": following.as_ref().map(|following| following.since),
                 "schema_version": store.schema_version()?, "sqlite_version": rusqlite::version(), "tables": tables,
             });
             context.out.line(value.to_string())?;
@@ -51,12 +63,16 @@ impl Info {
         }
         let line = |name: &str, value: String| context.out.line(format!("{name:<12} {value}"));
         line("store", context.url.to_string())?;
+        if let Some(following) = &following {
+            let since = output::time(following.since);
+            line("replica of", format!("{}, since {since}; it takes no commands", following.source))?;
+        }
         line("log id", format!("{}, epoch {}", info.id, info.epoch))?;
         line("events", format!("{} to {}", first, head.position))?;
         line("newest", format!("{} ({})", output::time(head.recorded_at), head.commit))?;
         line("tables at", format!("event {}", checkpoint.position))?;
         line("size", format!("{} bytes, and {} in the write-ahead log", number(sizes.0), number(sizes.1)))?;
-        line("durability", durability.into())?;
+        line("durability", durability)?;
         if let Some(recording) = store.recording() {
             line(
                 "clock",
@@ -67,7 +83,7 @@ impl Info {
             .iter()
             .zip(&built)
             .map(|((name, rows), built)| {
-                vec![(*name).to_owned(), number(*rows), built.map_or("-".into(), |built| built.version.to_string())]
+                vec![(*name).to_owned(), number(*rows), built.map_or("-".into(), |built| built.to_string())]
             })
             .collect();
         context.out.line("")?;

@@ -3,7 +3,9 @@
 mod apply;
 mod bench;
 mod catalogue;
+mod copy;
 mod events;
+mod follow;
 mod import;
 mod info;
 mod input;
@@ -11,7 +13,9 @@ mod maintain;
 mod mask;
 mod output;
 mod rows;
+mod signals;
 mod sql;
+mod wait;
 
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 
@@ -23,7 +27,7 @@ use crate::{Access, Error, OpenOptions, StoreUrl, TaskStore, cli::output::Output
 #[derive(Parser)]
 #[command(name = "tasklog", version, about, long_about = None, propagate_version = true)]
 pub struct Cli {
-    /// The store: sqlite:PATH or memory:
+    /// The store: sqlite:PATH, memory:, or redis://[USER[:PASSWORD]@]HOST:PORT/DB[?prefix=…&durability=…]
     #[arg(long, global = true, env = "TASKLOG_STORE", default_value = "sqlite:tasklog.db", value_name = "URL")]
     store: StoreUrl,
     /// One JSON value per line, for machines
@@ -58,6 +62,10 @@ enum Verb {
     Verify(maintain::Verify),
     /// Rebuild tables from the log, while readers go on
     Rebuild(maintain::Rebuild),
+    /// Keep a replica of another store, and keep it up to date
+    Follow(follow::Follow),
+    /// Copy a store, byte for byte, and compare both
+    Copy(copy::Copy),
     /// The catalogue of commands, queries and events, with their JSON Schemas
     Commands(catalogue::Commands),
     /// Make a recorded day of one orchestrator
@@ -153,6 +161,8 @@ fn run(verb: Verb, context: &Context) -> Result<Ended, Error> {
         Verb::Info(verb) => verb.run(context),
         Verb::Verify(verb) => verb.run(context),
         Verb::Rebuild(verb) => verb.run(context),
+        Verb::Follow(verb) => verb.run(context),
+        Verb::Copy(verb) => verb.run(context),
         Verb::Commands(verb) => verb.run(context),
         Verb::Generate(verb) => verb.run(context),
         Verb::Import(verb) => verb.run(context),

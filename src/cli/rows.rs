@@ -5,7 +5,7 @@ use serde_json::Value;
 use tasklog_log::{Position, StoreError};
 use tasklog_projections::{AnyRow, Cell, Column, Kind, Scan, TABLES, TableDef, cell_json, table};
 
-use super::{Context, Ended, mask::Mask, output};
+use super::{Context, Ended, mask::Mask, output, wait::MinPosition};
 use crate::{Error, Rejection, query::Reader, tables};
 
 /// Show one row.
@@ -16,6 +16,8 @@ pub(crate) struct Get {
     table: &'static TableDef,
     /// The row key; a two-part key is written a/b
     key: String,
+    #[command(flatten)]
+    at_least: MinPosition,
 }
 
 /// List rows.
@@ -33,6 +35,8 @@ pub(crate) struct List {
     /// Go on after the row with this key, the last one of the page before
     #[arg(long, value_name = "KEY")]
     after: Option<String>,
+    #[command(flatten)]
+    at_least: MinPosition,
 }
 
 /// Ask a query of the catalogue (`tasklog commands` lists them), or store.schema_version, store.counts or store.health;
@@ -44,6 +48,8 @@ pub(crate) struct Ask {
     /// Its arguments, a JSON object
     #[arg(default_value = "{}")]
     args: String,
+    #[command(flatten)]
+    at_least: MinPosition,
 }
 
 /// A table by its name, for the command line.
@@ -56,7 +62,7 @@ pub(crate) fn parse_table(name: &str) -> Result<&'static TableDef, String> {
 
 impl Get {
     pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
-        let store = context.open_to_read()?;
+        let store = self.at_least.open(context)?;
         let mut mask = Mask::new(context.out.show_sensitive);
         let found = store.read_tables(|read| read.get_any(self.table, &self.key))?;
         let Some(held) = found else {
@@ -77,7 +83,7 @@ impl Get {
 impl List {
     pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
         let wanted = self.conditions.iter().map(|text| condition(self.table, text)).collect::<Result<Vec<_>, _>>()?;
-        let store = context.open_to_read()?;
+        let store = self.at_least.open(context)?;
         let mut mask = Mask::new(context.out.show_sensitive);
         let mut rows = Vec::new();
         let mut last = None;
@@ -147,7 +153,7 @@ impl Ask {
         };
         let args = serde_json::from_str(&self.args)
             .map_err(|error| Rejection::invalid(format!("{}: arguments: {error}", self.name)))?;
-        let store = context.open_to_read()?;
+        let store = self.at_least.open(context)?;
         let answer = store.read_tables(|read| (query.run)(args, read))?;
         let table = tables::SIDES.iter().find(|side| self.name.split('.').next() == Some(side.table.name));
         let value: Value =
@@ -163,10 +169,10 @@ impl Ask {
     /// The queries about the store as a whole.
     fn store_query(&self, context: &Context) -> Result<Option<String>, Error> {
         let answer = match &*self.name {
-            "store.schema_version" => Value::from(context.open_to_read()?.schema_version()?),
-            "store.health" => Value::from(context.open_to_read()?.health()?.0),
+            "store.schema_version" => Value::from(self.at_least.open(context)?.schema_version()?),
+            "store.health" => Value::from(self.at_least.open(context)?.health()?.0),
             "store.counts" => {
-                let counts = context.open_to_read()?.counts()?;
+                let counts = self.at_least.open(context)?.counts()?;
                 Value::Object(counts.into_iter().map(|(name, rows)| (name.to_owned(), Value::from(rows))).collect())
             }
             _ => return Ok(None),

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tasklog_log::{Event, Position, StoreError};
 use tasklog_projections::{Kind, TABLES, TableDef, table};
 
-use super::{Context, Ended, mask::Mask};
+use super::{Context, Ended, mask::Mask, wait::MinPosition};
 use crate::{Error, Rejection};
 
 /// Run a read-only SQL query over the 14 tables and `events`.
@@ -22,11 +22,13 @@ use crate::{Error, Rejection};
 pub(crate) struct Sql {
     /// The query
     query: String,
+    #[command(flatten)]
+    at_least: MinPosition,
 }
 
 impl Sql {
     pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
-        let store = context.open_to_read()?;
+        let store = self.at_least.open(context)?;
         // A connection of its own: what is laid over the tables here must not meet other queries.
         let mut conn = store.open_connection()?;
         prepare(&mut conn, context.out.show_sensitive)?;

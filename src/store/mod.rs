@@ -1,13 +1,18 @@
 //! The facade: open a store, run commands, ask queries.
 
 mod lock;
+mod marker;
 mod migrate;
 mod pool;
 mod recording;
+pub(crate) mod redis;
+mod replica;
 pub mod sqlite;
 mod url;
 
+pub use marker::Following;
 pub use recording::{RECORDING_FROM, Recording};
+pub(crate) use replica::{Role, SqliteReplica};
 pub use url::{ParseUrlError, StoreUrl};
 
 use std::{
@@ -17,7 +22,7 @@ use std::{
     time::Duration,
 };
 
-use tasklog_log::{Clock, Log, Millis, Position, StoreError, SystemClock};
+use tasklog_log::{Clock, Log, Millis, Position, StoreError, SystemClock, redis::RedisUrl};
 use tasklog_projections::{Scan, TABLES, View};
 use tasklog_replay::Report;
 
@@ -26,11 +31,12 @@ use self::{
     sqlite::Readable,
 };
 use crate::{
-    backend::{MemoryBackend, SqliteBackend},
+    backend::{MemoryBackend, RedisBackend, SqliteBackend},
     command::{AnyCommand, Command, CommandOptions, Reply, typed_answer},
     committer::{Committer, Pending},
     config::Config,
     engine::{Answers, AnyReply, Engine, Request},
+    follow::{FollowOptions, Follower, MemorySource, OpenedSource, open_source},
     query::{Query, Reader},
     rejection::{Error, Rejection},
 };
@@ -48,6 +54,8 @@ pub struct OpenOptions {
     pub access: Access,
     /// If the store is created: keep the time of a recording whose offsets count from this instant.
     pub recording_from: Option<Millis>,
+    /// What stands for the clock of a recording's store between commands; without it, its time stands still.
+    pub recording_clock: Option<Arc<dyn Clock>>,
 }
 
 /// What a store is opened for.
@@ -68,6 +76,7 @@ impl Default for OpenOptions {
             clock: Arc::new(SystemClock),
             access: Access::Write,
             recording_from: None,
+            recording_clock: None,
         }
     }
 }
@@ -93,6 +102,9 @@ struct Inner {
     // The lock goes last: nothing of this store writes any more.
     _lock: Option<Held>,
 }
+
+/// Why a store in Redis answers no SQL.
+const NO_SQL_IN_REDIS: &str = "a store in Redis has no SQL: follow it into an SQLite file (tasklog follow), which has";
 
 /// The stores that this process has open for writing, so that a second handle shares the first one's committer.
 static OPEN: Mutex<Option<HashMap<PathBuf, Weak<Inner>>>> = Mutex::new(None);
@@ -133,6 +145,7 @@ impl TaskStore {
         match url {
             StoreUrl::Memory => Self::open_memory(options),
             StoreUrl::Sqlite(path) => Self::open_sqlite(path, options),
+            StoreUrl::Redis(url) => Self::open_redis(url, options),
         }
     }
 
@@ -148,6 +161,23 @@ impl TaskStore {
             clock: options.clock,
             config: options.config,
             recording: None,
+            _lock: None,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    fn open_redis(url: &RedisUrl, options: OpenOptions) -> Result<Self, Error> {
+        let redis::Prepared { read, recording, writer } = redis::prepare(url, &options)?;
+        let (config, actor) = (options.config.clone(), Arc::clone(&options.actor));
+        let read_only = writer.is_none().then(|| format!("{url}: it was opened for reading"));
+        let start = |writer| Committer::start(move || Engine::new(RedisBackend::open(writer)?, config, actor));
+        let inner = Inner {
+            committer: writer.map(start).transpose()?,
+            read_only,
+            read: ReadSide::Redis(Box::new(read)),
+            clock: options.clock,
+            config: options.config,
+            recording,
             _lock: None,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -169,6 +199,8 @@ impl TaskStore {
             // Its last handle is gone, but it is still being closed and keeps its lock until then.
             open = CLOSED.wait(open).unwrap_or_else(PoisonError::into_inner);
         }
+        // Before the lock is asked for: its follower holds it.
+        sqlite::refuse_replica(path)?;
         let prepared = sqlite::prepare(path, &options)?;
         let read =
             ReadSide::Sqlite(Pool::new(path, tasklog_log::sqlite::connection::Access::Read, prepared.clock.clone()));
@@ -216,6 +248,62 @@ impl TaskStore {
             _lock: None,
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// A handle for reading on a replica in memory.
+    pub(crate) fn reading_memory(backend: MemoryBackend, clock: Arc<dyn Clock>, why: String) -> Self {
+        let inner = Inner {
+            committer: None,
+            read_only: Some(why),
+            read: ReadSide::Memory(backend),
+            clock,
+            config: Config::default(),
+            recording: None,
+            _lock: None,
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Begins to follow this store's log into another store: a file that any process may read, or `memory:`.
+    ///
+    /// # Errors
+    /// See [`Follower::start`].
+    pub fn follow(&self, into: &StoreUrl, options: FollowOptions) -> Result<Follower, Error> {
+        let from = match &self.inner.read {
+            ReadSide::Memory(backend) => OpenedSource {
+                source: Arc::new(MemorySource(backend.log.clone())),
+                name: StoreUrl::Memory.to_string(),
+                recording_from: None,
+            },
+            ReadSide::Sqlite(pool) => open_source(&StoreUrl::Sqlite(pool.path().to_owned()))?,
+            ReadSide::Redis(read) => open_source(&StoreUrl::Redis(Box::new(read.url().clone())))?,
+        };
+        Follower::start(from, into, options)
+    }
+
+    /// What this store follows, if it is a replica's file.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn following(&self) -> Result<Option<Following>, Error> {
+        match &self.inner.read {
+            ReadSide::Sqlite(pool) => pool.with(|conn| Ok(Following::read(conn)?)),
+            ReadSide::Memory(_) | ReadSide::Redis(_) => Ok(None),
+        }
+    }
+
+    /// Waits until the store has `position`, so that what was written there can be read; answers the head.
+    ///
+    /// # Errors
+    /// `unavailable` if it has not got there when the time is over, saying how far it is; the store's.
+    pub fn wait_for(&self, position: Position, timeout: Duration) -> Result<Position, Error> {
+        let head = self.wait(position.before(), timeout)?;
+        if head >= position {
+            return Ok(head);
+        }
+        let waited = timeout.as_millis();
+        Err(StoreError::unavailable(format!("waiting {waited} ms for event {position}: the store is at event {head}"))
+            .into())
     }
 
     /// Runs a command.
@@ -303,6 +391,8 @@ impl TaskStore {
         self.read(|log, view| {
             // The writer of this process knows the last instant; elsewhere the log has to be asked.
             let now = match &self.inner.committer {
+                // Where many write, the clock is the server's.
+                _ if matches!(self.inner.read, ReadSide::Redis(_)) => log.now()?,
                 Some(committer) => self.inner.clock.now().max(committer.recorded_at()),
                 None => log.now()?,
             };
@@ -318,6 +408,7 @@ impl TaskStore {
         match &self.inner.read {
             ReadSide::Sqlite(pool) => pool.with(|conn| Ok(migrate::applied(conn)?.unwrap_or_default())),
             ReadSide::Memory(_) => Ok(migrate::SCHEMA_VERSION),
+            ReadSide::Redis(read) => read.schema_version(),
         }
     }
 
@@ -392,6 +483,26 @@ impl TaskStore {
         match &self.inner.read {
             ReadSide::Sqlite(pool) => pool.with(|conn| Ok(sqlite::verify(conn, note)?)),
             ReadSide::Memory(backend) => Ok(sqlite::verify_views(&backend.log, &backend.view, note)?),
+            ReadSide::Redis(read) => read.with(|log, view| Ok(sqlite::verify_views(log, view, note)?)),
+        }
+    }
+
+    /// The projection version that built each table of a store in Redis.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(crate) fn built_projections(&self) -> Result<HashMap<String, u32>, Error> {
+        match &self.inner.read {
+            ReadSide::Redis(read) => read.built(),
+            _ => Ok(HashMap::new()),
+        }
+    }
+
+    /// What the server of a store in Redis promises.
+    pub(crate) fn redis_promise(&self) -> Option<String> {
+        match &self.inner.read {
+            ReadSide::Redis(read) => Some(read.facts().promise()),
+            _ => None,
         }
     }
 
@@ -403,6 +514,7 @@ impl TaskStore {
         match &self.inner.read {
             ReadSide::Sqlite(pool) => Ok(pool.open()?),
             ReadSide::Memory(_) => Err(Rejection::invalid("a store in memory has no SQL").into()),
+            ReadSide::Redis(_) => Err(Rejection::invalid(NO_SQL_IN_REDIS).into()),
         }
     }
 
@@ -414,6 +526,7 @@ impl TaskStore {
         match &self.inner.read {
             ReadSide::Sqlite(pool) => pool.with(look),
             ReadSide::Memory(_) => Err(Rejection::invalid("a store in memory has no SQL").into()),
+            ReadSide::Redis(_) => Err(Rejection::invalid(NO_SQL_IN_REDIS).into()),
         }
     }
 }
@@ -432,7 +545,7 @@ impl QueuedAnswer {
 }
 
 fn typed_reply<C: Command>(reply: AnyReply) -> Result<Reply<C::Answer>, Error> {
-    let AnyReply { meta, answers } = reply;
+    let AnyReply { meta, answers, .. } = reply;
     let answer = match answers {
         Answers::Fresh(mut answers) => answers.pop().and_then(typed_answer::<C>),
         Answers::Repeated(texts) => texts.first().and_then(|text| serde_json::from_str(text).ok()),

@@ -11,6 +11,7 @@ use tasklog_log::{
 };
 use tasklog_projections::{View, sqlite::SqliteView};
 
+use super::redis::RedisRead;
 use crate::{backend::MemoryBackend, rejection::Error};
 
 /// Idle connections kept; more are opened while more callers read at once, and closed afterwards.
@@ -22,12 +23,15 @@ pub(crate) enum ReadSide {
     Sqlite(Pool),
     /// The shared maps.
     Memory(MemoryBackend),
+    /// Connections to the server.
+    Redis(Box<RedisRead>),
 }
 
 impl ReadSide {
     pub(crate) fn with<T>(&self, look: impl FnOnce(&dyn Log, &dyn View) -> Result<T, Error>) -> Result<T, Error> {
         match self {
             Self::Memory(backend) => look(&backend.log, &backend.view.frozen()),
+            Self::Redis(read) => read.with(|log, view| look(log, view)),
             Self::Sqlite(pool) => pool.with(|conn| {
                 let run = |text| conn.prepare_cached(text).and_then(|mut statement| statement.execute([]));
                 // One snapshot for all that `look` reads; it begins with the first read.
@@ -46,6 +50,7 @@ impl ReadSide {
     pub(crate) fn wait(&self, after: Position, timeout: Duration) -> Result<Position, Error> {
         match self {
             Self::Memory(backend) => Ok(backend.log.wait(after, timeout)?),
+            Self::Redis(read) => read.wait(after, timeout),
             // Outside a snapshot, which would never see the log grow.
             Self::Sqlite(pool) => {
                 pool.with(|conn| Ok(SqliteLog::new(conn, Arc::clone(&pool.clock)).wait(after, timeout)?))
@@ -65,6 +70,11 @@ pub(crate) struct Pool {
 impl Pool {
     pub(super) fn new(path: &Path, access: Access, clock: Arc<dyn Clock>) -> Self {
         Self { path: path.into(), access, clock, idle: Mutex::default() }
+    }
+
+    /// The file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Lends a connection.

@@ -34,7 +34,7 @@ impl Recording {
         Ok(())
     }
 
-    pub(super) fn read(conn: &Connection) -> Result<Option<Self>, StoreError> {
+    pub(crate) fn read(conn: &Connection) -> Result<Option<Self>, StoreError> {
         let from = conn.query_row("SELECT value FROM _settings WHERE name = ?1", [KEY], |row| row.get(0)).optional()?;
         Ok(from.map(|from| Self { from }))
     }

@@ -24,7 +24,7 @@ use tasklog_projections::{
 };
 use tasklog_replay::{Report, Verifier, catch_up};
 
-use super::{OpenOptions, Recording, lock::WriterLock, migrate, pool::Pool};
+use super::{Following, OpenOptions, Recording, lock::WriterLock, migrate, pool::Pool};
 
 /// Events in a page of a rebuild.
 const REBUILD_PAGE_EVENTS: usize = 4_000;
@@ -74,6 +74,21 @@ pub(super) fn prepare(path: &Path, options: &OpenOptions) -> Result<Prepared, St
     check_heads(&conn)?;
     let clock = Recording::clock(recording, &options.clock);
     Ok(Prepared { conn, lock, clock, recording })
+}
+
+/// Refuses to open a replica's file for commands.
+pub(super) fn refuse_replica(path: &Path) -> Result<(), StoreError> {
+    if !path.exists() {
+        return Ok(());
+    }
+    // A file that cannot be read here is refused by whoever opens it for writing, which says more.
+    let Ok(conn) = connection::open(path, FileAccess::Read) else { return Ok(()) };
+    let Some(Following { source, since }) = Following::read(&conn)? else { return Ok(()) };
+    let since = jiff::Timestamp::from_millisecond(since).map_or_else(|_| since.to_string(), |at| format!("{at:.0}"));
+    Err(StoreError::ReadOnly(format!(
+        "{} is a replica of {source} since {since}: send commands there, or open it for reading",
+        path.display()
+    )))
 }
 
 fn of_file(path: &Path, error: StoreError) -> StoreError {
@@ -210,18 +225,29 @@ fn rebuild_tables(
     note: &mut dyn FnMut(Position),
 ) -> Result<Position, StoreError> {
     let head = head(conn, Head::Log)?;
-    create_shadow(conn, tables)?;
-    let mut shadow = SqliteView::shadow(conn, Checkpoint::start(head.log));
-    let reached = catch_up(tables, pages(path, head.position)?, &mut shadow, note)?;
-    if reached.position != head.position {
-        return Err(StoreError::corrupt(reached.position.next(), format!("missing from the log: its head is {head}")));
-    }
-    index_shadow(conn, tables)?;
+    fill_shadow(path, conn, tables, &head, note)?;
     let transaction = connection::begin(conn)?;
     swap_shadow(conn, tables)?;
     transaction.commit()?;
     drop_shadow(conn)?;
-    Ok(reached.position)
+    Ok(head.position)
+}
+
+/// Fills and indexes shadows from the log through `until`, the end of a commit or 0.
+pub(super) fn fill_shadow(
+    path: &Path,
+    conn: &Connection,
+    tables: &[&'static TableDef],
+    until: &Checkpoint,
+    note: &mut dyn FnMut(Position),
+) -> Result<(), StoreError> {
+    create_shadow(conn, tables)?;
+    let mut shadow = SqliteView::shadow(conn, Checkpoint::start(until.log));
+    let reached = catch_up(tables, pages(path, until.position)?, &mut shadow, note)?;
+    if reached.position != until.position {
+        return Err(StoreError::corrupt(reached.position.next(), format!("missing from the log: expected {until}")));
+    }
+    index_shadow(conn, tables)
 }
 
 /// Pages of the log up to `until`, read and checked ahead on a thread and a connection of their own.
@@ -235,7 +261,10 @@ pub(crate) fn pages(
         let log = SqliteLog::new(&conn, Arc::new(tasklog_log::SystemClock));
         let mut after = Position::ZERO;
         while after < until {
-            let page = read_checked(&log, after, REBUILD_PAGE_EVENTS);
+            let mut page = read_checked(&log, after, REBUILD_PAGE_EVENTS);
+            if let Ok(page) = &mut page {
+                page.retain(|commit| commit.last() <= until);
+            }
             let ended = page.as_ref().map_or(true, Vec::is_empty);
             if let Some(last) = page.as_ref().ok().and_then(|page| page.last()) {
                 after = last.last();

@@ -1,5 +1,7 @@
 use std::{fmt, path::PathBuf, str::FromStr};
 
+use tasklog_log::redis::{RedisUrl, RedisUrlError};
+
 use crate::rejection::{Error, Rejection};
 
 /// Where a store is.
@@ -9,12 +11,20 @@ pub enum StoreUrl {
     Sqlite(PathBuf),
     /// `memory:`
     Memory,
+    /// `redis://host:port/db?prefix=…` or `rediss://…`
+    Redis(Box<RedisUrl>),
 }
 
 /// A text that names no store.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} names no store: expected sqlite:PATH or memory:")]
-pub struct ParseUrlError(String);
+pub enum ParseUrlError {
+    /// No kind of store.
+    #[error("{0:?} names no store: expected sqlite:PATH, memory: or redis://HOST:PORT/DB")]
+    Unknown(String),
+    /// A store in Redis, and what is wrong with it.
+    #[error(transparent)]
+    Redis(#[from] RedisUrlError),
+}
 
 impl FromStr for StoreUrl {
     type Err = ParseUrlError;
@@ -22,7 +32,8 @@ impl FromStr for StoreUrl {
         match text.split_once(':') {
             Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(path.trim_start_matches("//").into())),
             Some(("memory", "")) => Ok(Self::Memory),
-            _ => Err(ParseUrlError(text.into())),
+            Some(("redis" | "rediss", _)) => Ok(Self::Redis(Box::new(text.parse()?))),
+            _ => Err(ParseUrlError::Unknown(text.into())),
         }
     }
 }
@@ -32,6 +43,7 @@ impl fmt::Display for StoreUrl {
         match self {
             Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
             Self::Memory => f.write_str("memory:"),
+            Self::Redis(url) => url.fmt(f),
         }
     }
 }

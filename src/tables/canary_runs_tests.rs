@@ -139,7 +139,7 @@ impl Command for SlipIn {
 fn round(engine: &mut Engine<MemoryBackend>, request: &mut Request) -> Decided {
     engine.begin().unwrap();
     let decided = engine.decide(request).unwrap();
-    assert!(engine.finish().unwrap());
+    assert!(engine.finish().unwrap().all_stand());
     decided
 }
 

@@ -3,6 +3,12 @@
 //! Architecture invariant: this crate knows no tasklog type; every crate's tests may use it.
 #![allow(clippy::missing_panics_doc)]
 
+mod cluster;
+mod proxy;
+mod sentinel;
 mod server;
 
+pub use cluster::RedisCluster;
+pub use proxy::{Cut, CuttingProxy};
+pub use sentinel::RedisSentinel;
 pub use server::{RedisServer, free_port};

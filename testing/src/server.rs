@@ -2,6 +2,7 @@ use std::{
     net::TcpListener,
     path::Path,
     process::{Child, Command, Stdio},
+    sync::{Arc, Mutex, PoisonError, Weak},
     thread,
     time::{Duration, Instant},
 };
@@ -47,6 +48,19 @@ impl RedisServer {
             }
         }
         panic!("redis-server does not start: is it installed? {}", server.log());
+    }
+
+    /// A server that keeps nothing, for all tests of this process; each uses a prefix of its own. It ends with the last
+    /// test that holds it, because nothing drops a static.
+    #[must_use]
+    pub fn shared() -> Arc<Self> {
+        static SHARED: Mutex<Weak<RedisServer>> = Mutex::new(Weak::new());
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.upgrade().unwrap_or_else(|| {
+            let server = Arc::new(Self::start());
+            *shared = Arc::downgrade(&server);
+            server
+        })
     }
 
     /// Starts the process again after it ended, on the same port and folder.

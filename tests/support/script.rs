@@ -4,10 +4,11 @@ use std::{error::Error, fmt::Write, sync::Arc};
 
 use tasklog::{
     Config, OpenOptions, StoreUrl, TaskStore,
-    log::{ManualClock, Position},
+    log::{Clock, ManualClock, Position},
     projections::{Scan, TABLES, cell_json, table},
     tables, wire,
 };
+use tasklog_testing::RedisServer;
 
 /// The instant at which every script begins, in ms.
 const START_MS: i64 = 1_000;
@@ -40,6 +41,7 @@ pub struct Single {
     config: Config,
     shown: Position,
     _folder: Option<tempfile::TempDir>,
+    _server: Option<Arc<RedisServer>>,
 }
 
 impl Single {
@@ -52,10 +54,24 @@ impl Single {
         Self::open(StoreUrl::Sqlite(folder.path().join("tasklog.db")), Some(folder))
     }
 
+    /// A store under a prefix of its own, on a server that all tests of this process share.
+    pub fn redis() -> Self {
+        let server = RedisServer::shared();
+        let url = format!("{}?prefix={}", server.url(), uuid::Uuid::now_v7()).parse().unwrap();
+        Self { _server: Some(server), ..Self::open(url, None) }
+    }
+
     fn open(url: StoreUrl, folder: Option<tempfile::TempDir>) -> Self {
         let clock = ManualClock::at(START_MS);
-        let mut single =
-            Self { store: None, url, clock, config: Config::default(), shown: Position::ZERO, _folder: folder };
+        let mut single = Self {
+            store: None,
+            url,
+            clock,
+            config: Config::default(),
+            shown: Position::ZERO,
+            _folder: folder,
+            _server: None,
+        };
         single.open_again();
         single
     }
@@ -63,7 +79,10 @@ impl Single {
     fn open_again(&mut self) {
         self.store = None;
         let (config, clock) = (self.config.clone(), Arc::new(self.clock.clone()));
-        let options = OpenOptions { config, clock, ..OpenOptions::default() };
+        // In Redis only a recording's store leaves its clock to the process.
+        let recording_from = matches!(self.url, StoreUrl::Redis(_)).then_some(0);
+        let recording_clock = recording_from.map(|_| Arc::new(self.clock.clone()) as Arc<dyn Clock>);
+        let options = OpenOptions { config, clock, recording_from, recording_clock, ..OpenOptions::default() };
         self.store = Some(TaskStore::open_with(&self.url, options).unwrap());
     }
 

@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use crate::{
     Appended, Checkpoint, Clock, Commit, CommitId, Linked, Log, LogInfo, Millis, NewCommit, Outcome, Position, Revs,
-    StoreError, Stored, deadline::Deadline, link,
+    StoreError, Stored, adopt::check_identity, check_adopted, deadline::Deadline, link,
 };
 
 /// The first pause of [`Log::wait`] between two looks at the head; it doubles up to [`WAIT_PAUSE_MAX`].
@@ -112,6 +112,49 @@ impl<'c> SqliteLog<'c> {
             "DELETE FROM _answers WHERE recorded_at < ?1 AND first IN (SELECT first FROM _answers ORDER BY first LIMIT ?2)",
         )?;
         Ok(statement.execute(params![cutoff, ANSWERS_FORGOTTEN_MAX as i64])?)
+    }
+
+    /// Takes back every commit after `to`, with its kept answers, and moves the head there. `to` must be a point of this
+    /// log; its identity may be another epoch's. Joins an open transaction, and must not be called outside one if the
+    /// tables in the file are to go back with the log.
+    ///
+    /// # Errors
+    /// `unavailable` or `read_only`.
+    pub fn cut_back(&mut self, to: &Checkpoint) -> Result<(), StoreError> {
+        let transaction = self.conn.is_autocommit().then(|| connection::begin(self.conn)).transpose()?;
+        self.conn.execute("DELETE FROM events WHERE position > ?1", [to.position.to_i64()])?;
+        self.conn.execute("DELETE FROM _answers WHERE last > ?1", [to.position.to_i64()])?;
+        write_head(self.conn, Head::Log, to)?;
+        if let Some(transaction) = transaction {
+            transaction.commit()?;
+        }
+        Ok(())
+    }
+
+    /// Keeps an answer of a commit that was adopted, as the log has it that made the commit.
+    ///
+    /// # Errors
+    /// `unavailable` or `read_only`.
+    pub fn adopt_answer(&mut self, id: CommitId, stored: &Stored) -> Result<(), StoreError> {
+        let mut insert = self.conn.prepare_cached(
+            "INSERT OR REPLACE INTO _answers (first, last, recorded_at, commit_id, answer) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?;
+        let Appended { first, last, recorded_at } = stored.appended;
+        insert.execute(params![first.to_i64(), last.to_i64(), recorded_at, id.0.as_bytes(), stored.answer])?;
+        Ok(())
+    }
+
+    fn data_version(&self) -> Result<i64, StoreError> {
+        Ok(self.conn.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?)
+    }
+
+    fn adopt_joined(&mut self, commits: &[Commit]) -> Result<(), StoreError> {
+        let to = check_adopted(&self.head()?, commits)?;
+        let mut insert = self.conn.prepare_cached(INSERT)?;
+        for commit in commits {
+            self.insert(&mut insert, commit)?;
+        }
+        write_head(self.conn, Head::Log, &to)
     }
 
     fn insert(&self, insert: &mut rusqlite::Statement<'_>, commit: &Commit) -> Result<(), StoreError> {
@@ -215,6 +258,20 @@ impl Log for SqliteLog<'_> {
         Ok(outcomes)
     }
 
+    fn adopt(&mut self, commits: &[Commit]) -> Result<(), StoreError> {
+        if !self.conn.is_autocommit() {
+            return self.adopt_joined(commits);
+        }
+        let transaction = connection::begin(self.conn)?;
+        self.adopt_joined(commits)?;
+        Ok(transaction.commit()?)
+    }
+
+    fn adopt_identity(&mut self, log: LogInfo) -> Result<(), StoreError> {
+        check_identity(&self.head()?)?;
+        write_head(self.conn, Head::Log, &Checkpoint::start(log))
+    }
+
     fn read(&self, after: Position, limit: usize) -> Result<Vec<Commit>, StoreError> {
         read::commits(self.conn, after, limit)
     }
@@ -236,13 +293,21 @@ impl Log for SqliteLog<'_> {
         let deadline = Deadline::after(timeout);
         let mut pause = WAIT_PAUSE_MIN;
         loop {
+            // Read before the head: what is committed between the two is seen by the next look. While this connection
+            // waits it writes nothing itself, so every commit is another connection's and moves the number.
+            let version = self.data_version()?;
             let head = self.head()?.position;
-            let left = deadline.left();
-            if head > after || left.is_zero() {
-                return Ok(head);
+            loop {
+                let left = deadline.left();
+                if head > after || left.is_zero() {
+                    return Ok(head);
+                }
+                thread::sleep(pause.min(left));
+                pause = (pause * 2).min(WAIT_PAUSE_MAX);
+                if self.data_version()? != version {
+                    break;
+                }
             }
-            thread::sleep(pause.min(left));
-            pause = (pause * 2).min(WAIT_PAUSE_MAX);
         }
     }
 

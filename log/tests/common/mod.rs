@@ -9,11 +9,13 @@ use tasklog_log::{
     Position, Revs, StoreError,
     memory::{MemoryLog, MemoryRevs},
     read_checked,
+    redis::{Connector, Link, RedisLog, Time},
     sqlite::{
         SqliteLog,
         connection::{self, Access},
     },
 };
+use tasklog_testing::RedisServer;
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -191,5 +193,39 @@ impl Harness for Sqlite {
     }
     fn log(&mut self) -> Box<dyn Log + '_> {
         Box::new(SqliteLog::new(&self.conn, Arc::new(self.clock.clone())))
+    }
+}
+
+/// [`RedisLog`] under a prefix of its own, on a server that all tests of this process share.
+pub struct Redis {
+    pub log: RedisLog,
+    pub server: Arc<RedisServer>,
+    pub prefix: String,
+    clock: ManualClock,
+}
+
+impl Redis {
+    fn on(server: Arc<RedisServer>, prefix: String, clock: ManualClock) -> Self {
+        let url = format!("{}?prefix={prefix}", server.url()).parse().unwrap();
+        let link = Arc::new(Link::new(Connector::new(url)));
+        let log = RedisLog::open(link, Time::Given(Arc::new(clock.clone()))).unwrap();
+        Self { log, server, prefix, clock }
+    }
+}
+
+impl Harness for Redis {
+    fn open(clock: ManualClock) -> Self {
+        Self::on(RedisServer::shared(), Uuid::now_v7().to_string(), clock)
+    }
+    fn second(&self) -> Self {
+        Self::on(Arc::clone(&self.server), self.prefix.clone(), self.clock.clone())
+    }
+    fn reopened(self) -> Self {
+        let Self { log, server, prefix, clock } = self;
+        drop(log);
+        Self::on(server, prefix, clock)
+    }
+    fn log(&mut self) -> Box<dyn Log + '_> {
+        Box::new(self.log.clone())
     }
 }

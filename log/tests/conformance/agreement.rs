@@ -5,7 +5,7 @@ use proptest::{collection::vec, prelude::*};
 use tasklog_log::{Chain, Commit, CommitId, NewCommit, Position};
 use uuid::Uuid;
 
-use crate::common::{Memory, Sqlite, Writer, commit};
+use crate::common::{Memory, Redis, Sqlite, Writer, commit};
 
 const KEYS: [&str; 4] = ["a", "b", "c", "d"];
 
@@ -77,31 +77,39 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn memory_and_sqlite_give_the_same_answers(steps in vec(step(), 1..24)) {
+    fn memory_sqlite_and_redis_give_the_same_answers(steps in vec(step(), 1..24)) {
         let (mut memory, mut sqlite) = (Writer::<Memory>::open(), Writer::<Sqlite>::open());
+        let mut redis = Writer::<Redis>::open();
         let mut ids = 0;
         for step in steps {
             match step {
                 Step::Append(drafts) => {
                     let batch = batch(&drafts, &memory.all(), &mut ids);
-                    prop_assert_eq!(memory.append(&batch), sqlite.append(&batch));
+                    let outcomes = memory.append(&batch);
+                    prop_assert_eq!(&outcomes, &sqlite.append(&batch));
+                    prop_assert_eq!(&outcomes, &redis.append(&batch));
                 }
                 Step::Clock(now) => {
                     memory.clock.set(now);
                     sqlite.clock.set(now);
+                    redis.clock.set(now);
                 }
                 Step::Read { after, limit } => {
                     let read = |log: Box<dyn tasklog_log::Log + '_>| log.read(Position(after), limit).unwrap();
                     prop_assert_eq!(read(memory.log()), read(sqlite.log()));
+                    prop_assert_eq!(read(memory.log()), read(redis.log()));
                 }
                 Step::Event(position) => {
                     let event = |log: Box<dyn tasklog_log::Log + '_>| log.event(Position(position)).unwrap();
                     prop_assert_eq!(event(memory.log()), event(sqlite.log()));
+                    prop_assert_eq!(event(memory.log()), event(redis.log()));
                 }
             }
         }
         prop_assert_eq!(memory.all(), sqlite.all());
-        let mut sqlite = sqlite.reopened();
+        prop_assert_eq!(memory.all(), redis.all());
+        let (mut sqlite, mut redis) = (sqlite.reopened(), redis.reopened());
         prop_assert_eq!(memory.head(), sqlite.head());
+        prop_assert_eq!(memory.head(), redis.head());
     }
 }

@@ -7,8 +7,8 @@ use std::{
 };
 
 use tasklog_log::{
-    COMMIT_BYTES_MAX, COMMIT_EVENTS_MAX, Chain, Checkpoint, CommitId, Entity, NewCommit, Position, Refused, Revs,
-    StaleCondition, StoreError, StoreErrorKind, read_checked,
+    COMMIT_BYTES_MAX, COMMIT_EVENTS_MAX, Chain, Checkpoint, Commit, CommitId, Entity, LogInfo, NewCommit, Position,
+    Refused, Revs, StaleCondition, StoreError, StoreErrorKind, read_checked,
 };
 use uuid::Uuid;
 
@@ -506,4 +506,123 @@ pub fn answers_survive_reopening<H: Harness>() {
     let first = writer.append(&[answered(1, b"done", commit(&[("a", 0)]))]);
     let mut writer = writer.reopened();
     assert_eq!(writer.append(&[answered(1, b"done", commit(&[("a", 0)]))]), first);
+}
+
+/// Two logs of the same backend: one that has made three commits, and an empty one that took over its identity.
+fn source_and_adopter<H: Harness>() -> (Writer<H>, Writer<H>) {
+    let (mut source, mut adopter) = (three_commits::<H>(), Writer::<H>::open());
+    let info = source.log().info().unwrap();
+    adopter.log().adopt_identity(info).unwrap();
+    (source, adopter)
+}
+
+fn refused<H: Harness>(adopter: &mut Writer<H>, commits: &[Commit], position: u64) {
+    let before = adopter.log().head().unwrap();
+    let error = adopter.log().adopt(commits).unwrap_err();
+    assert!(
+        matches!(error, StoreError::Corrupt { position: Some(at), .. } if at == Position(position)),
+        "{error}, expected one about {position}"
+    );
+    assert_eq!(adopter.log().head().unwrap(), before);
+}
+
+pub fn adopted_commits_read_back_equal<H: Harness>() {
+    let (mut source, mut adopter) = source_and_adopter::<H>();
+    let mut odd = commit(&[("a", 1), ("ключ/_index:é🦀", 0)]);
+    odd.meta.actor = "bob".into();
+    odd.meta.reason = Some("".into());
+    odd.meta.request_id = Some("r\u{0}1".into());
+    odd.events[1].payload = (0..=255).collect();
+    odd.events[1].type_version = 7;
+    source.append(&[odd]);
+    let commits = source.all();
+    adopter.log().adopt(&commits[..1]).unwrap();
+    adopter.log().adopt(&[]).unwrap();
+    adopter.log().adopt(&commits[1..]).unwrap();
+    assert_eq!(adopter.all(), commits);
+    assert_eq!(adopter.log().head().unwrap(), source.log().head().unwrap());
+    assert_eq!(adopter.log().now().unwrap().max(1), source.log().now().unwrap().max(1));
+    let mut adopter = adopter.reopened();
+    assert_eq!(adopter.all(), commits);
+    assert_eq!(adopter.log().head().unwrap(), source.log().head().unwrap());
+}
+
+pub fn an_empty_log_takes_over_an_identity<H: Harness>() {
+    let mut adopter = Writer::<H>::open();
+    let info = LogInfo { id: Uuid::from_u128(7), epoch: 3 };
+    adopter.log().adopt_identity(info).unwrap();
+    assert_eq!(adopter.log().info().unwrap(), info);
+    assert_eq!(adopter.log().head().unwrap(), Checkpoint::start(info));
+    assert_eq!(adopter.reopened().log().info().unwrap(), info);
+}
+
+pub fn a_log_with_events_keeps_its_identity<H: Harness>() {
+    let mut writer = three_commits::<H>();
+    let info = writer.log().info().unwrap();
+    let error = writer.log().adopt_identity(LogInfo { id: Uuid::from_u128(7), epoch: 3 }).unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Corrupt);
+    assert_eq!(writer.log().info().unwrap(), info);
+}
+
+pub fn adopting_across_a_gap_is_refused<H: Harness>() {
+    let (mut source, mut adopter) = source_and_adopter::<H>();
+    let commits = source.all();
+    refused(&mut adopter, &commits[1..], 1);
+    adopter.log().adopt(&commits[..1]).unwrap();
+    refused(&mut adopter, &commits[2..], 2);
+    refused(&mut adopter, &[commits[1].clone(), commits[1].clone()], 5);
+    // A commit without its middle is a gap too.
+    let mut torn = commits[1].clone();
+    torn.events.remove(1);
+    refused(&mut adopter, &[torn], 3);
+    let mut empty = commits[1].clone();
+    empty.events.clear();
+    refused(&mut adopter, &[empty], 2);
+    adopter.log().adopt(&commits[1..]).unwrap();
+}
+
+pub fn adopting_a_commit_twice_is_refused<H: Harness>() {
+    let (mut source, mut adopter) = source_and_adopter::<H>();
+    let commits = source.all();
+    adopter.log().adopt(&commits).unwrap();
+    refused(&mut adopter, &commits, 7);
+    refused(&mut adopter, &commits[2..], 7);
+    assert_eq!(adopter.all(), commits);
+}
+
+pub fn adopting_a_wrong_checksum_is_refused_as_corrupt<H: Harness>() {
+    let (mut source, mut adopter) = source_and_adopter::<H>();
+    let mut commits = source.all();
+    commits[1].events[2].payload.push(0);
+    refused(&mut adopter, &commits, 4);
+    let mut renamed = source.all();
+    renamed[0].meta.actor = "mallory".into();
+    refused(&mut adopter, &renamed, 1);
+}
+
+pub fn a_refused_adoption_leaves_nothing_of_its_commits<H: Harness>() {
+    let (mut source, mut adopter) = source_and_adopter::<H>();
+    let mut commits = source.all();
+    commits[2].events[1].checksum ^= 1;
+    refused(&mut adopter, &commits, 6);
+    assert_eq!(adopter.all(), []);
+    adopter.log().adopt(&source.all()).unwrap();
+    assert_eq!(adopter.all(), source.all());
+}
+
+pub fn appends_go_on_after_adopted_commits<H: Harness>() {
+    let (mut source, mut adopter) = source_and_adopter::<H>();
+    adopter.log().adopt(&source.all()).unwrap();
+    assert_eq!(places(&adopter.append(&[commit(&[("a", 1)]), commit(&[("a", 9)])])), [Some((7, 7)), None]);
+    assert_eq!(adopter.all().pop().unwrap().events[0].prev, Some(Position(1)));
+}
+
+pub fn adopted_commits_wake_up_a_waiting_reader<H: Harness>() {
+    let (mut source, mut adopter) = source_and_adopter::<H>();
+    let mut reader = adopter.second();
+    thread::scope(|scope| {
+        let waiting = scope.spawn(move || reader.log().wait(Position(1), PATIENCE).unwrap());
+        adopter.log().adopt(&source.all()).unwrap();
+        assert_eq!(waiting.join().unwrap(), Position(6));
+    });
 }

@@ -55,6 +55,15 @@ macro_rules! each_case {
             an_event_without_a_condition_on_its_entity_is_an_error
             head_and_identity_survive_reopening
             answers_survive_reopening
+            adopted_commits_read_back_equal
+            an_empty_log_takes_over_an_identity
+            a_log_with_events_keeps_its_identity
+            adopting_across_a_gap_is_refused
+            adopting_a_commit_twice_is_refused
+            adopting_a_wrong_checksum_is_refused_as_corrupt
+            a_refused_adoption_leaves_nothing_of_its_commits
+            appends_go_on_after_adopted_commits
+            adopted_commits_wake_up_a_waiting_reader
         }
     };
 }
@@ -83,4 +92,5 @@ macro_rules! backends {
 backends! {
     memory => crate::common::Memory;
     sqlite => crate::common::Sqlite;
+    redis => crate::common::Redis;
 }

@@ -82,7 +82,7 @@ impl Table for AdminSessions {
     const INDEXES: &'static [Index] = &[Index::on("expires", &["expires_at"])];
     const SENSITIVE: &'static [&'static str] =
         &["session_id", "csrf_token", "admin_key_hash", "user_agent", "source_ip"];
-    const REDIS_PREFIX: &'static str = "admin_session";
+    const KEY_PREFIX: &'static str = "admin_session";
     type Row = AdminSessionRow;
     type Event = AdminSessionEvent;
 

@@ -168,7 +168,7 @@ impl Table for Aliases {
     const SCHEMA_VERSION: u32 = 1;
     const TOMBSTONES: Tombstones = Tombstones::Kept;
     const MULTI_INDEXES: &'static [MultiIndex] = &[MultiIndex { name: "by_target", values: targets }];
-    const REDIS_PREFIX: &'static str = "aliases";
+    const KEY_PREFIX: &'static str = "aliases";
     type Row = AliasRow;
     type Event = AliasEvent;
 

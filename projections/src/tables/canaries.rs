@@ -121,7 +121,7 @@ impl Table for Canaries {
     const TOMBSTONES: Tombstones = Tombstones::Kept;
     const INDEXES: &'static [Index] = &[Index::unique("by_name", &["name"]), Index::on("by_enabled", &["enabled"])];
     const SENSITIVE: &'static [&'static str] = &["query_json"];
-    const REDIS_PREFIX: &'static str = "canary";
+    const KEY_PREFIX: &'static str = "canary";
     type Row = CanaryRow;
     type Event = CanaryEvent;
 

@@ -98,7 +98,7 @@ impl Table for CanaryRuns {
     const NAME: &'static str = "canary_runs";
     const SCHEMA_VERSION: u32 = 2;
     const TOMBSTONES: Tombstones = Tombstones::Short;
-    const REDIS_PREFIX: &'static str = "canary_runs";
+    const KEY_PREFIX: &'static str = "canary_runs";
     type Row = CanaryRunRow;
     type Event = CanaryRunEvent;
 

@@ -75,7 +75,7 @@ impl Table for CdcCursors {
     const SCHEMA_VERSION: u32 = 2;
     const TOMBSTONES: Tombstones = Tombstones::Kept;
     const INDEXES: &'static [Index] = &[Index::on("by_index", &["index_uid"])];
-    const REDIS_PREFIX: &'static str = "cdc_cursor";
+    const KEY_PREFIX: &'static str = "cdc_cursor";
     type Row = CursorRow;
     type Event = CursorEvent;
 

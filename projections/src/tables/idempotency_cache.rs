@@ -75,7 +75,7 @@ impl Table for IdempotencyCache {
     const SCHEMA_VERSION: u32 = 1;
     const TOMBSTONES: Tombstones = Tombstones::Short;
     const INDEXES: &'static [Index] = &[Index::on("by_expiry", &["expires_at", "key"])];
-    const REDIS_PREFIX: &'static str = "idemp";
+    const KEY_PREFIX: &'static str = "idemp";
     type Row = IdempotencyRow;
     type Event = IdempotencyEvent;
 

@@ -220,7 +220,8 @@ impl Table for Jobs {
         Index::on("by_parent", &["parent_id", "state"]),
         Index::on("by_finished", &["finished_at"]),
     ];
-    const REDIS_PREFIX: &'static str = "jobs";
+    const KEY_PREFIX: &'static str = "jobs";
+    const POSITIONS: &'static [&'static str] = &["claim_token", "enqueued_at_position"];
     type Row = JobRow;
     type Event = JobEvent;
 

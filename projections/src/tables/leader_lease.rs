@@ -108,7 +108,8 @@ impl Table for LeaderLease {
     const SCHEMA_VERSION: u32 = 1;
     const TOMBSTONES: Tombstones = Tombstones::Kept;
     const INDEXES: &'static [Index] = &[Index::on("by_expiry", &["expires_at"])];
-    const REDIS_PREFIX: &'static str = "lease";
+    const KEY_PREFIX: &'static str = "lease";
+    const POSITIONS: &'static [&'static str] = &["term"];
     type Row = LeaseRow;
     type Event = LeaseEvent;
 

@@ -101,7 +101,7 @@ impl Table for NodeSettingsVersion {
     const SCHEMA_VERSION: u32 = 1;
     const TOMBSTONES: Tombstones = Tombstones::Kept;
     const INDEXES: &'static [Index] = &[Index::on("by_node", &["node_id"])];
-    const REDIS_PREFIX: &'static str = "node_settings_version";
+    const KEY_PREFIX: &'static str = "node_settings_version";
     type Row = NodeSettingsRow;
     type Event = NodeSettingsEvent;
 

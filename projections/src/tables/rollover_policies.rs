@@ -139,7 +139,7 @@ impl Table for RolloverPolicies {
     const TOMBSTONES: Tombstones = Tombstones::Kept;
     const INDEXES: &'static [Index] =
         &[Index::unique("by_write_alias", &["write_alias"]), Index::unique("by_read_alias", &["read_alias"])];
-    const REDIS_PREFIX: &'static str = "rollover";
+    const KEY_PREFIX: &'static str = "rollover";
     type Row = RolloverPolicyRow;
     type Event = RolloverPolicyEvent;
 

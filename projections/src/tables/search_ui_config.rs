@@ -51,7 +51,7 @@ impl Table for SearchUiConfigs {
     const NAME: &'static str = "search_ui_config";
     const SCHEMA_VERSION: u32 = 2;
     const TOMBSTONES: Tombstones = Tombstones::Kept;
-    const REDIS_PREFIX: &'static str = "search_ui_config";
+    const KEY_PREFIX: &'static str = "search_ui_config";
     type Row = SearchUiConfigRow;
     type Event = SearchUiConfigEvent;
 

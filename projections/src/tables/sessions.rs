@@ -103,7 +103,7 @@ impl Table for Sessions {
     const TOMBSTONES: Tombstones = Tombstones::Short;
     const INDEXES: &'static [Index] = &[Index::on("by_ttl", &["ttl", "session_id"])];
     const SENSITIVE: &'static [&'static str] = &["session_id"];
-    const REDIS_PREFIX: &'static str = "session";
+    const KEY_PREFIX: &'static str = "session";
     type Row = SessionRow;
     type Event = SessionEvent;
 

@@ -195,7 +195,7 @@ impl Table for Tasks {
         Index::on("by_status", &["status", "created_at", "miroir_id"]),
         Index::on("by_created", &["created_at", "miroir_id"]),
     ];
-    const REDIS_PREFIX: &'static str = "tasks";
+    const KEY_PREFIX: &'static str = "tasks";
     type Row = TaskRow;
     type Event = TaskEvent;
 

@@ -66,7 +66,7 @@ impl Table for TenantMap {
     const TOMBSTONES: Tombstones = Tombstones::Kept;
     const INDEXES: &'static [Index] = &[Index::on("by_tenant", &["tenant_id"])];
     const SENSITIVE: &'static [&'static str] = &["api_key_hash"];
-    const REDIS_PREFIX: &'static str = "tenant_map";
+    const KEY_PREFIX: &'static str = "tenant_map";
     type Row = TenantRow;
     type Event = TenantEvent;
 

@@ -1,0 +1,70 @@
+use uuid::Uuid;
+
+use crate::CommitId;
+
+/// The names of the log's keys. `docs/formats.md` describes what is in them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keys {
+    prefix: String,
+    log: String,
+    head: String,
+    identity: String,
+    schema_version: String,
+}
+
+impl Keys {
+    /// The names under `prefix`, which is written without its colon.
+    #[must_use]
+    pub fn new(prefix: &str) -> Self {
+        let name = |last: &str| format!("{prefix}:{last}");
+        Self {
+            prefix: prefix.into(),
+            log: name("log"),
+            head: name("_head"),
+            identity: name("_log"),
+            schema_version: name("schema_version"),
+        }
+    }
+
+    /// The first part of every name, without the colon.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// The stream.
+    #[must_use]
+    pub fn log(&self) -> &str {
+        &self.log
+    }
+
+    /// Hash: `position`, `commit` and `recorded_at` of the newest commit.
+    #[must_use]
+    pub fn head(&self) -> &str {
+        &self.head
+    }
+
+    /// Hash: `id`, `epoch`, `born_at` and `time` (`server` or `given`) of the log.
+    #[must_use]
+    pub fn identity(&self) -> &str {
+        &self.identity
+    }
+
+    /// String: what the caller of a named commit was answered.
+    #[must_use]
+    pub fn answer(&self, commit: CommitId) -> String {
+        format!("{}:_answer:{commit}", self.prefix)
+    }
+
+    /// What is known about one writing process.
+    #[must_use]
+    pub fn writer(&self, writer: Uuid) -> String {
+        format!("{}:_writer:{writer}", self.prefix)
+    }
+
+    /// The version of the store's schema.
+    #[must_use]
+    pub fn schema_version(&self) -> &str {
+        &self.schema_version
+    }
+}

@@ -1,0 +1,397 @@
+//! How the rows of each table lie in Redis: the shapes and helpers that other tools may rely on.
+
+use tasklog_log::{Millis, Position};
+
+use super::{
+    names::{Names, escaped, suffix},
+    op::{Arg, Op},
+    order,
+};
+use crate::{AnyRow, Cell, Kind, RowChange, TableDef, Tombstones, cell_json, view::index_order};
+
+/// How a row is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// A hash: one field per non-key column, and `_rev`.
+    Hash,
+    /// A hash under `_row:`, beside a string with the holder that ends with the right.
+    Lease,
+    /// A string with the number, beside a hash under `_row:` with the rest.
+    Cursor,
+    /// A member of a sorted set per canary, as a JSON object scored by `ran_at`; revs in a hash beside it.
+    Run,
+}
+
+pub(super) fn shape(table: &TableDef) -> Shape {
+    match table.name {
+        "leader_lease" => Shape::Lease,
+        "cdc_cursors" => Shape::Cursor,
+        "canary_runs" => Shape::Run,
+        _ => Shape::Hash,
+    }
+}
+
+/// The hash and the field in which a row's rev stands.
+pub(super) fn rev_place(names: &Names, table: &TableDef, key: &str) -> (String, String) {
+    match shape(table) {
+        Shape::Hash => (names.of(table, &suffix(table, key)), "_rev".into()),
+        Shape::Lease | Shape::Cursor => (row_hash(names, table, key), "_rev".into()),
+        Shape::Run => {
+            let (canary, ran_at) = crate::split_pair(key).unwrap_or_else(|_| (key.into(), String::new()));
+            (names.of(table, &format!("_rev:{}", escaped(&canary))), ran_at)
+        }
+    }
+}
+
+/// The key of the hash that holds a row.
+pub(super) fn row_hash(names: &Names, table: &TableDef, key: &str) -> String {
+    match shape(table) {
+        Shape::Hash | Shape::Run => names.of(table, &suffix(table, key)),
+        Shape::Lease | Shape::Cursor => names.of(table, &format!("_row:{}", suffix(table, key))),
+    }
+}
+
+/// The sorted set of a canary's runs.
+pub(super) fn runs(names: &Names, table: &TableDef, key: &str) -> (String, String) {
+    let (canary, ran_at) = crate::split_pair(key).unwrap_or_else(|_| (key.into(), String::new()));
+    (names.of(table, &escaped(&canary)), ran_at)
+}
+
+/// Whether keys are left to Redis to expire; not where the log's time is not the server's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    /// Keys carry the absolute instant of their row's death.
+    ByServer,
+    /// Keys stay until housekeeping removes them.
+    BySweep,
+}
+
+/// A column's value as a field of a hash.
+fn field<'r>(kind: Kind, cell: Cell<'r>, positions: bool) -> Option<Arg<'r>> {
+    Some(match cell {
+        Cell::Null => return None,
+        Cell::Integer(value) if positions => match Position::from_i64(value) {
+            Some(position) => Arg::position(position),
+            None => Arg::text(value.to_string()),
+        },
+        Cell::Integer(value) => Arg::text(value.to_string()),
+        Cell::Text(text) => Arg::text(text),
+        Cell::Blob(bytes) if kind == Kind::Hash => Arg::text(hex::encode(bytes)),
+        Cell::Blob(bytes) => Arg::Bytes(bytes),
+    })
+}
+
+fn is_position(table: &TableDef, column: usize) -> bool {
+    table.positions.contains(&table.columns[column].name)
+}
+
+/// Turns row changes into the commands that make them.
+pub(super) struct Writer<'w> {
+    pub(super) names: &'w Names,
+    pub(super) expiry: Expiry,
+}
+
+impl Writer<'_> {
+    /// The commands that bring one row, its helpers and its tombstone from `before` to `after`.
+    pub(super) fn ops<'c>(&self, change: &'c RowChange, now: Option<Millis>) -> Vec<Op<'c>> {
+        let mut ops = Vec::with_capacity(8);
+        // A row that has died may be gone already, with its helpers left behind: it is written as a new one.
+        let known = change.before.as_ref().filter(|row| now.is_none_or(|now| row.is_live(now)));
+        match &change.after {
+            Some(after) => self.put(change, known, after, &mut ops),
+            None => self.delete(change, &mut ops),
+        }
+        self.tombstone(change, &mut ops);
+        self.helpers(change, &mut ops);
+        ops
+    }
+
+    fn put<'c>(&self, change: &'c RowChange, known: Option<&AnyRow>, after: &'c AnyRow, ops: &mut Vec<Op<'c>>) {
+        let RowChange { table, key, before, rev, .. } = change;
+        let hash = row_hash(self.names, table, key);
+        match shape(table) {
+            Shape::Run => {
+                let (set, ran_at) = runs(self.names, table, key);
+                // Two members of equal score and different JSON would both stay.
+                ops.push(op("ZREMRANGEBYSCORE", &set, [Arg::text(ran_at.clone()), Arg::text(ran_at.clone())]));
+                ops.push(op("ZADD", &set, [Arg::text(ran_at.clone()), Arg::text(json(table, after))]));
+                let (revs, field) = rev_place(self.names, table, key);
+                ops.push(op("HSET", &revs, [Arg::text(field), Arg::position(*rev)]));
+                return;
+            }
+            Shape::Cursor => {
+                let number = field(Kind::Integer, after.cell(2), false);
+                ops.push(op("SET", &self.names.of(table, &suffix(table, key)), number));
+            }
+            Shape::Lease => {
+                let holder = after.cell(1);
+                let expires_at = table.column("expires_at").map(|at| after.cell(at));
+                let outside = self.names.of(table, &suffix(table, key));
+                let mut set = op("SET", &outside, field(Kind::Text, holder, false));
+                if let (Some(Cell::Integer(end)), Expiry::ByServer) = (expires_at, self.expiry) {
+                    set.extend([Arg::text("PXAT"), Arg::text(end.max(1).to_string())]);
+                }
+                ops.push(set);
+            }
+            Shape::Hash => {}
+        }
+        if before.is_some() && known.is_none() {
+            ops.push(op("DEL", &hash, None));
+        }
+        let differs = known.map_or(u64::MAX, |before| before.differs(&**after));
+        let mut set = op("HSET", &hash, [Arg::text("_rev"), Arg::position(*rev)]);
+        let mut gone = op("HDEL", &hash, None);
+        let from = if shape(table) == Shape::Cursor { 3 } else { 0 };
+        for (at, column) in table.columns.iter().enumerate().skip(from) {
+            if column.key || differs >> at & 1 == 0 {
+                continue;
+            }
+            match field(column.kind, after.cell(at), is_position(table, at)) {
+                Some(value) => set.extend([Arg::text(column.name), value]),
+                None if known.is_some() => gone.push(Arg::text(column.name)),
+                None => {}
+            }
+        }
+        ops.push(set);
+        if gone.len() > 2 {
+            ops.push(gone);
+        }
+        if let (Some(end), Expiry::ByServer) = (after.dies_at(), self.expiry)
+            && known.and_then(|known| known.dies_at()) != Some(end)
+        {
+            ops.push(op("PEXPIREAT", &hash, [Arg::text(end.to_string())]));
+        }
+    }
+
+    fn delete<'c>(&self, change: &'c RowChange, ops: &mut Vec<Op<'c>>) {
+        let RowChange { table, key, .. } = change;
+        match shape(table) {
+            Shape::Run => {
+                let (set, ran_at) = runs(self.names, table, key);
+                ops.push(op("ZREMRANGEBYSCORE", &set, [Arg::text(ran_at.clone()), Arg::text(ran_at)]));
+                let (revs, field) = rev_place(self.names, table, key);
+                ops.push(op("HDEL", &revs, [Arg::text(field)]));
+            }
+            Shape::Hash => ops.push(op("DEL", &row_hash(self.names, table, key), None)),
+            Shape::Lease | Shape::Cursor => {
+                ops.push(op("DEL", &row_hash(self.names, table, key), None));
+                ops.push(op("DEL", &self.names.of(table, &suffix(table, key)), None));
+            }
+        }
+    }
+
+    fn tombstone<'c>(&self, change: &'c RowChange, ops: &mut Vec<Op<'c>>) {
+        let RowChange { table, key, after, buried, rev, at, .. } = change;
+        let short = table.tombstones == Tombstones::Short;
+        let (hash, set) = (self.names.tombstones(table), self.names.buried_at(table));
+        if after.is_none() && *rev != Position::ZERO {
+            ops.push(op("HSET", &hash, [Arg::text(&**key), Arg::position(*rev)]));
+            if short {
+                ops.push(op("ZADD", &set, [Arg::text(at.to_string()), Arg::text(&**key)]));
+            }
+        } else if *buried {
+            ops.push(op("HDEL", &hash, [Arg::text(&**key)]));
+            if short {
+                ops.push(op("ZREM", &set, [Arg::text(&**key)]));
+            }
+        }
+    }
+
+    /// Index entries and the sets that other tools read.
+    fn helpers<'c>(&self, change: &'c RowChange, ops: &mut Vec<Op<'c>>) {
+        let table = change.table;
+        let (before, after) = (change.before.as_ref(), change.after.as_ref());
+        for index in std::iter::once("pk").chain(table.indexes.iter().map(|index| index.name)) {
+            let Ok(order) = index_order(table, index) else { continue };
+            let entry = |row: &AnyRow| entry(table, row, &order);
+            self.swap(&self.names.index(table, index), before.map(&entry), after.map(&entry), ops);
+        }
+        for multi in table.multi_indexes {
+            let entries = |row: Option<&AnyRow>| -> Vec<Arg<'static>> {
+                let values = row.map(|row| (multi.values)(&**row)).unwrap_or_default();
+                values.into_iter().map(|value| pair_entry(&value, &change.key)).collect()
+            };
+            let (old, new) = (entries(before), entries(after));
+            let set = self.names.index(table, multi.name);
+            for gone in old.iter().filter(|entry| !new.contains(entry)) {
+                ops.push(op("ZREM", &set, [gone.clone()]));
+            }
+            for added in new.into_iter().filter(|entry| !old.contains(entry)) {
+                ops.push(op("ZADD", &set, [Arg::text("0"), added]));
+            }
+        }
+        for index in table.indexes.iter().filter(|index| index.unique) {
+            let hash = self.names.unique(table, index.name);
+            let value = |row: Option<&AnyRow>| row.and_then(|row| unique_value(table, index.columns, row));
+            let (old, new) = (value(before), value(after));
+            if old != new {
+                ops.extend(old.map(|old| op("HDEL", &hash, [Arg::text(old)])));
+                ops.extend(new.map(|new| op("HSET", &hash, [Arg::text(new), Arg::text(&*change.key)])));
+            }
+        }
+        let fixed = |row: Option<&AnyRow>| row.map(|row| self.fixed(table, &change.key, row)).unwrap_or_default();
+        let (old, new) = (fixed(before), fixed(after));
+        ops.extend(old.iter().filter(|member| !new.contains(member)).map(Member::removed));
+        ops.extend(new.iter().filter(|member| !old.contains(member)).map(Member::added));
+    }
+
+    fn swap<'c>(&self, set: &str, old: Option<Arg<'static>>, new: Option<Arg<'static>>, ops: &mut Vec<Op<'c>>) {
+        if old == new {
+            return;
+        }
+        ops.extend(old.map(|old| op("ZREM", set, [old])));
+        ops.extend(new.map(|new| op("ZADD", set, [Arg::text("0"), new])));
+    }
+
+    /// What a row puts into the sets whose names and types are part of the contract.
+    fn fixed(&self, table: &'static TableDef, key: &str, row: &AnyRow) -> Vec<Member> {
+        let name = |rest: &str| self.names.of(table, rest);
+        let text = |column: &str| match table.column(column).map(|at| row.cell(at)) {
+            Some(Cell::Text(text)) => Some(text.into_owned()),
+            _ => None,
+        };
+        let number = |column: &str| match table.column(column).map(|at| row.cell(at)) {
+            Some(Cell::Integer(value)) => Some(value),
+            _ => None,
+        };
+        let scored = |set: &str, score: Option<i64>| {
+            let score =
+                score.map(|value| Position::from_i64(value).map_or(Arg::text(value.to_string()), Arg::position));
+            score.map(|score| Member { set: name(set), score: Some(score), member: suffix(table, key) })
+        };
+        let plain = |set: &str| Member { set: name(set), score: None, member: suffix(table, key) };
+        let mut members = Vec::new();
+        match table.name {
+            "sessions" => members.extend(scored("_lru", row.dies_at())),
+            // Their sorted sets by expiry and by key tell the rows.
+            "idempotency_cache" | "admin_sessions" | "canary_runs" => {}
+            "cdc_cursors" => {
+                let (sink, index) = (text("sink_name").unwrap_or_default(), text("index_uid").unwrap_or_default());
+                let set = name(&format!("_index:{}", escaped(&sink)));
+                members.push(Member { set, score: None, member: escaped(&index) });
+            }
+            _ => members.push(plain("_index")),
+        }
+        match table.name {
+            "node_settings_version" => {
+                let (index, node) = (text("index_uid").unwrap_or_default(), text("node_id").unwrap_or_default());
+                if node != "_cluster" {
+                    let set = name(&format!("_nodes:{}", escaped(&index)));
+                    members.push(Member { set, score: None, member: escaped(&node) });
+                }
+            }
+            "jobs" => {
+                if text("state").as_deref() == Some("queued") {
+                    members.push(plain("_queued"));
+                    let queue = format!("_queue:{}", escaped(&text("type").unwrap_or_default()));
+                    members.extend(scored(&queue, number("enqueued_at_position")));
+                }
+                members.extend(scored("_claims", number("claim_expires_at")));
+                members.extend(text("parent_id").map(|parent| plain(&format!("_children:{}", escaped(&parent)))));
+            }
+            _ => {}
+        }
+        members
+    }
+}
+
+/// A member of a helper set.
+#[derive(PartialEq, Eq)]
+struct Member {
+    set: String,
+    score: Option<Arg<'static>>,
+    member: String,
+}
+
+impl Member {
+    fn added<'c>(&self) -> Op<'c> {
+        let member = Arg::text(self.member.clone());
+        match &self.score {
+            Some(score) => op("ZADD", &self.set, [score.clone(), member]),
+            None => op("SADD", &self.set, [member]),
+        }
+    }
+
+    fn removed<'c>(&self) -> Op<'c> {
+        let member = Arg::text(self.member.clone());
+        op(if self.score.is_some() { "ZREM" } else { "SREM" }, &self.set, [member])
+    }
+}
+
+/// The one value of a unique index, as the field of its hash; none where a column is NULL.
+pub(super) fn unique_value(table: &TableDef, columns: &[&str], row: &AnyRow) -> Option<String> {
+    let cells: Vec<_> = columns.iter().filter_map(|name| table.column(name)).map(|at| row.cell(at)).collect();
+    let texts: Option<Vec<_>> = cells
+        .iter()
+        .map(|cell| match cell {
+            Cell::Null => None,
+            Cell::Integer(value) => Some(value.to_string()),
+            Cell::Text(text) => Some(text.to_string()),
+            Cell::Blob(bytes) => Some(hex::encode(bytes)),
+        })
+        .collect();
+    Some(match &texts?[..] {
+        [one] => one.clone(),
+        several => several.iter().map(|text| escaped(text)).collect::<Vec<_>>().join(":"),
+    })
+}
+
+/// A row's entry in an index.
+pub(super) fn entry(table: &TableDef, row: &AnyRow, order: &[usize]) -> Arg<'static> {
+    let mut bytes = Vec::with_capacity(64);
+    let mut place = None;
+    for at in order {
+        let cell = row.cell(*at);
+        if let Cell::Integer(value) = cell
+            && is_position(table, *at)
+            && let Some(provisional) = Position::from_i64(value).and_then(Position::as_provisional)
+        {
+            bytes.extend_from_slice(b"11");
+            place = Some((std::mem::take(&mut bytes), provisional));
+        } else {
+            order::put(&cell, &mut bytes);
+        }
+    }
+    match place {
+        Some((before, place)) => Arg::Entry(before, place, bytes),
+        None => Arg::Bytes(bytes.into()),
+    }
+}
+
+/// An entry of an index over several values per row.
+pub(super) fn pair_entry(value: &str, key: &str) -> Arg<'static> {
+    let mut bytes = Vec::with_capacity(value.len() + key.len() + 6);
+    order::put(&Cell::Text(value.into()), &mut bytes);
+    order::put(&Cell::Text(key.into()), &mut bytes);
+    Arg::Bytes(bytes.into())
+}
+
+/// The row as one JSON object.
+fn json(table: &TableDef, row: &AnyRow) -> String {
+    let mut text = String::from("{");
+    for (at, column) in table.columns.iter().enumerate() {
+        let cell = row.cell(at);
+        if cell == Cell::Null {
+            continue;
+        }
+        // A row that was decoded from JSON columns has JSON in them.
+        let Ok(value) = cell_json(column, &cell) else { continue };
+        if text.len() > 1 {
+            text.push(',');
+        }
+        text.push('"');
+        text.push_str(column.name);
+        text.push_str("\":");
+        text.push_str(value.as_str());
+    }
+    text.push('}');
+    text
+}
+
+fn op<'c>(name: &'static str, key: &str, rest: impl IntoIterator<Item = Arg<'c>>) -> Op<'c> {
+    let mut op = Vec::with_capacity(6);
+    op.push(Arg::text(name));
+    op.push(Arg::text(key.to_owned()));
+    op.extend(rest);
+    op
+}

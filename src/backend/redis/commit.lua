@@ -1,0 +1,185 @@
+-- One group commit: checks everything, appends, changes rows and helpers, moves the head. Nothing is written before the
+-- last check, because a script that fails half-way is not rolled back.
+--
+-- KEYS: log, head, identity, writer, turns.
+-- ARGV: MessagePack of {writer id, sequence number, log id, epoch, known head, now, instant or '', lag allowed (ms), groups}.
+-- A group: {conditions, commits, commands, valid until or '', tables, answers asked for, whether it was overtaken before}.
+--   condition: {0, hash, field, tombstones, key, rev}: the row has this rev; {1, ...}: or is gone;
+--              {2, hash, value, key, key before}: nobody else has this unique value
+--   commit:    {place of its last event, bytes, answer key or '', place of its first event, pieces of the answer, how long it is
+--              kept (ms), commit id, instant or ''}
+-- Positions, instants and numbers that grow are decimal strings; a place counts from the group's first event.
+
+local TURN_MS = 100
+local WRITER_KEPT_MS = 3600000
+
+local writer, seq, id, epoch, known, now, given, lag, groups = unpack(cmsgpack.unpack(ARGV[1]))
+
+local identity = redis.call('HMGET', KEYS[3], 'id', 'epoch')
+local head = redis.call('HMGET', KEYS[2], 'position', 'commit', 'recorded_at')
+if not head[1] or identity[1] ~= id or identity[2] ~= epoch or less(head[1], known) then
+  return {'diverged'}
+end
+local done = redis.call('GET', KEYS[4])
+if done and not less(done, seq) then
+  return {'fenced'}
+end
+
+local server = server_ms()
+local t = given ~= '' and given or server
+if less(t, head[3]) then
+  t = head[3]
+end
+-- A decision is made shortly before it is written, by the log's clock.
+if given == '' and (less(t, now) or tonumber(t) - tonumber(now) > lag) then
+  return {'clock', server}
+end
+
+local turns = redis.call('HLEN', KEYS[5]) > 0
+local buried = {}
+local right = {}
+
+local function others_turn(tables)
+  for i = 1, #tables do
+    local turn = redis.call('HGET', KEYS[5], tables[i])
+    if turn then
+      local who, ends = string.match(turn, '^(%S+) (%d+)$')
+      if who ~= writer and who and less(server, ends) then
+        return true
+      end
+    end
+  end
+  return false
+end
+
+local function rev_of(condition)
+  local rev = redis.pcall('HGET', condition[2], condition[3])
+  if type(rev) == 'table' then
+    return nil, condition[2] .. ': ' .. rev.err
+  end
+  right[condition[2]] = true
+  if rev then
+    return rev
+  end
+  local tombstones = condition[4]
+  if buried[tombstones] == nil then
+    buried[tombstones] = redis.call('EXISTS', tombstones) == 1
+  end
+  return buried[tombstones] and redis.call('HGET', tombstones, condition[5]) or '0'
+end
+
+-- What keeps a group from being written: {0} nothing, {1, changed conditions} rows, {2, which, answer} an earlier answer,
+-- {3, why} a key of a wrong type, {4} the time.
+local function judge(group)
+  local conditions, asked = group[1], group[6]
+  for i = 1, #asked do
+    local answer = redis.call('GET', asked[i])
+    if answer then
+      return {2, i, answer}
+    end
+  end
+  local stale = {}
+  for i = 1, #conditions do
+    local condition = conditions[i]
+    if condition[1] == 2 then
+      local key = redis.pcall('HGET', condition[2], condition[3])
+      if type(key) == 'table' then
+        return {3, condition[2] .. ': ' .. key.err}
+      end
+      if key and key ~= condition[4] and key ~= condition[5] then
+        stale[#stale + 1] = i
+      end
+    else
+      local rev, why = rev_of(condition)
+      if not rev then
+        return {3, why}
+      end
+      if rev ~= condition[6] and not (condition[1] == 1 and rev == '0') then
+        stale[#stale + 1] = i
+      end
+    end
+  end
+  if #stale > 0 then
+    return {1, stale}
+  end
+  if (group[4] ~= '' and not less(t, group[4])) or (turns and others_turn(group[5])) then
+    return {4}
+  end
+  local wrong = wrong_type(group[3], right)
+  return wrong and {3, wrong} or {0}
+end
+
+local results = {}
+local writes = false
+for i = 1, #groups do
+  results[i] = judge(groups[i])
+  writes = writes or (results[i][1] == 0 and #groups[i][2] > 0)
+end
+
+local base, commit = head[1], head[2]
+if writes then
+  for i = 1, #groups do
+    local commits = groups[i][2]
+    if results[i][1] == 0 and #commits > 0 then
+      results[i][2] = base
+      local last
+      for j = 1, #commits do
+        last = add(base, commits[j][1])
+        local entry = last .. '-0'
+        local bytes, instant = commits[j][2], commits[j][8]
+        if instant ~= '' and less(t, instant) then
+          t = instant
+        end
+        -- The first write of all. What could make it fail has no effect on those after it.
+        local added =
+          redis.pcall('XADD', KEYS[1], 'NOMKSTREAM', entry, 't', t, 'c', bytes, 's', seal(entry, t, bytes))
+        if not added then
+          return redis.error_reply('LOSTLOG ' .. KEYS[1] .. ' is missing, its head stood at ' .. head[1])
+        elseif type(added) == 'table' then
+          if string.find(added.err, 'ID specified', 1, true) then
+            return redis.error_reply('LOSTLOG ' .. KEYS[1] .. ' has entries beyond its head, which is ' .. head[1])
+          end
+          return added
+        end
+      end
+      run(groups[i][3], base)
+      for j = 1, #commits do
+        if commits[j][3] ~= '' then
+          local pieces = commits[j][5]
+          for k = 1, #pieces do
+            if type(pieces[k]) == 'number' then
+              pieces[k] = add(base, pieces[k])
+            end
+          end
+          local place = add(base, commits[j][4]) .. ' ' .. add(base, commits[j][1]) .. ' ' .. t .. '\n'
+          redis.call('SET', commits[j][3], place .. table.concat(pieces), 'PX', commits[j][6])
+        end
+      end
+      base, commit = last, commits[#commits][7]
+    end
+  end
+  redis.call('HSET', KEYS[2], 'position', base, 'commit', commit, 'recorded_at', t)
+  redis.call('SET', KEYS[4], seq, 'PX', WRITER_KEPT_MS)
+end
+
+-- Whoever was overtaken before gets the next turn on its tables; a turn that was used, or is not needed, ends.
+for i = 1, #groups do
+  local tables = groups[i][5]
+  for j = 1, #tables do
+    if results[i][1] == 1 and groups[i][7] == 1 then
+      if redis.call('HSETNX', KEYS[5], tables[j], writer .. ' ' .. add(server, TURN_MS)) == 0 then
+        local ends = string.match(redis.call('HGET', KEYS[5], tables[j]), ' (%d+)$')
+        if not ends or not less(server, ends) then
+          redis.call('HSET', KEYS[5], tables[j], writer .. ' ' .. add(server, TURN_MS))
+        end
+      end
+    elseif turns then
+      local turn = redis.call('HGET', KEYS[5], tables[j])
+      if turn and string.sub(turn, 1, #writer) == writer then
+        redis.call('HDEL', KEYS[5], tables[j])
+      end
+    end
+  end
+end
+
+return {'done', server, base, commit, writes and t or head[3], results}
