@@ -619,12 +619,11 @@ impl<B: Backend> Engine<B> {
 
     fn finish_shared(&mut self) -> Result<Finished, StoreError> {
         let changes = self.rows.changes();
-        self.backend.view().write(&changes)?;
         let items = std::mem::take(&mut self.batch.items);
         let Some(shared) = self.backend.shared() else {
             return Ok(Finished { fates: Vec::new(), errors: Vec::new() });
         };
-        let Written { fates, placed, stale, errors } = shared.write(self.batch.now, &items)?;
+        let Written { fates, placed, stale, errors } = shared.write(self.batch.now, &items, changes)?;
         self.batch.placed = placed;
         let placed = &self.batch.placed;
         self.rows.settle_shared(&|position| placed.real(position))?;

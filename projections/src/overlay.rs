@@ -50,6 +50,18 @@ impl<V: View> Overlay<V> {
         (changes.collect(), self.moved.take())
     }
 
+    /// [`Overlay::take`] with further changes, which come last.
+    ///
+    /// # Errors
+    /// None in practice; the contract of [`View::write`] allows them.
+    pub fn take_with(&mut self, changes: Vec<RowChange>) -> Result<Vec<RowChange>, StoreError> {
+        if self.pending.is_empty() {
+            return Ok(changes);
+        }
+        self.write(&changes)?;
+        Ok(self.take().0)
+    }
+
     fn of(&self, table: &TableDef) -> Option<&BTreeMap<Box<str>, RowChange>> {
         self.pending.get(table.name).filter(|rows| !rows.is_empty())
     }

@@ -1,4 +1,5 @@
 use tasklog_log::{Checkpoint, CommitId, Entity, LogInfo, Millis, NewCommit, Position, StoreError};
+use tasklog_projections::RowChange;
 
 use crate::{keep::KeptPart, rows::Known};
 
@@ -81,12 +82,12 @@ pub struct Written {
 /// A store that others write to at the same time. It has no transactions: what a batch decided goes in as one atomic step
 /// that checks every condition first, and places are given there.
 pub trait SharedBackend {
-    /// Writes the items and the rows that were written to the view since the batch began. Items that depend on each other
+    /// Writes the items, and their rows: `changes` and what was written to the view since the batch began. Items that depend on each other
     /// share one fate; the others are not disturbed.
     ///
     /// # Errors
     /// `unavailable` (what could be found out about the batch's fate is in the error), `diverged`, `corrupt`.
-    fn write(&mut self, now: Millis, items: &[Item]) -> Result<Written, StoreError>;
+    fn write(&mut self, now: Millis, items: &[Item], changes: Vec<RowChange>) -> Result<Written, StoreError>;
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 mod jobs;
 mod raw;
 mod reads;
+pub(crate) mod redis;
 mod replay;
 mod workload;
 mod writes;

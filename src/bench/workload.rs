@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use tasklog_log::{Commit, Log, ManualClock, Position, READ_EVENTS_MAX};
-use tasklog_projections::{AnyRow, tables::tasks::TaskStatus};
+use tasklog_projections::{AnyRow, TableDef, tables::tasks::TaskStatus};
 
 use crate::{
     Config, Error,
@@ -61,6 +61,26 @@ pub(super) fn ids(count: usize) -> Vec<String> {
 pub(super) struct Written {
     pub(super) commit: Commit,
     pub(super) row: AnyRow,
+}
+
+/// Runs commands on one row in memory and keeps what every one writes.
+pub(super) fn record_commands(
+    table: &'static TableDef,
+    key: &str,
+    commands: impl Iterator<Item = Box<dyn AnyCommand>>,
+) -> Result<Vec<Written>, Error> {
+    let backend = MemoryBackend::new(Arc::new(ManualClock::at(NOW_MS)))?;
+    let (log, view) = (backend.log.clone(), backend.view.clone());
+    let mut engine = Engine::new(backend, Config::default(), "tasklog".into())?;
+    let mut written = Vec::new();
+    for command in commands {
+        let reply = engine.execute(Request::one(command, CommandOptions::default()))?;
+        let commit = log.read(reply.meta.position.before(), 1)?.into_iter().next();
+        if let (Some(commit), Some(held)) = (commit, tasklog_projections::View::get(&view, table, key)?) {
+            written.push(Written { commit, row: held.row });
+        }
+    }
+    Ok(written)
 }
 
 /// Runs lives in memory and keeps what every command writes, so that the baseline can write exactly the same. The lives

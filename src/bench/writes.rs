@@ -15,7 +15,7 @@ use crate::{Error, StoreUrl, TaskStore, command::CommandOptions, engine::Request
 /// Lives per round of one caller.
 const SEQUENTIAL_LIVES: usize = 250;
 /// Callers at once.
-const CALLERS: usize = 256;
+pub(super) const CALLERS: usize = 256;
 /// Lives of each of them, per round.
 const LIVES_PER_CALLER: usize = 20;
 /// Lives in one transact: as many as fit a commit of 1,000 events.
@@ -69,10 +69,7 @@ pub(super) fn concurrent(_: &Plan, folder: &Path, tell: &mut dyn FnMut(Figure)) 
     let all = ids(lives * ROUNDS);
     let written = record(&all, CALLERS)?;
     let events = lives as u64 * TASK_EVENTS;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .build()
-        .map_err(|error| StoreError::unavailable_because("starting an async runtime", error))?;
+    let runtime = runtime()?;
     let (mut ratios, mut ours, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
     let mut latencies = Latencies(Vec::new());
     for (round, ids) in all.chunks(lives).enumerate() {
@@ -80,7 +77,7 @@ pub(super) fn concurrent(_: &Plan, folder: &Path, tell: &mut dyn FnMut(Figure)) 
         raw.write(&written[round * lives * 4..(round + 1) * lives * 4], CALLERS)?;
         let base = began.elapsed();
         let began = Instant::now();
-        let measured = runtime.block_on(callers(&store, ids))?;
+        let measured = runtime.block_on(callers(&store, ids, CALLERS))?;
         let took = began.elapsed();
         latencies.0.extend(measured);
         ratios.push(base.as_secs_f64() / took.as_secs_f64());
@@ -94,11 +91,17 @@ pub(super) fn concurrent(_: &Plan, folder: &Path, tell: &mut dyn FnMut(Figure)) 
     Ok(())
 }
 
-async fn callers(store: &TaskStore, ids: &[String]) -> Result<Vec<Duration>, Error> {
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build();
+    runtime.map_err(|error| StoreError::unavailable_because("starting an async runtime", error).into())
+}
+
+/// Lives of `ids`, dealt out to `count` callers.
+pub(super) async fn callers(store: &TaskStore, ids: &[String], count: usize) -> Result<Vec<Duration>, Error> {
     // Ids in the order in which they were minted, as the baseline has them: tasks of one moment are neighbours.
-    let tasks: Vec<_> = (0..CALLERS)
+    let tasks: Vec<_> = (0..count)
         .map(|caller| {
-            let ids: Vec<String> = ids.iter().skip(caller).step_by(CALLERS).cloned().collect();
+            let ids: Vec<String> = ids.iter().skip(caller).step_by(count).cloned().collect();
             let store = store.clone();
             tokio::spawn(async move {
                 let mut latencies = Vec::with_capacity(ids.len() * 4);

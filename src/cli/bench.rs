@@ -6,7 +6,7 @@ use super::{
     output::{self, BAD, FAINT, GOOD},
 };
 use crate::{
-    Error,
+    Error, StoreUrl,
     bench::{self, Aim, Plan},
 };
 
@@ -14,6 +14,10 @@ use crate::{
 ///
 /// The baseline is rusqlite by hand: the same event row inserted and the same table row upserted by prepared statements,
 /// with the same pragmas, durability and payloads. Ratios are the store's speed over the baseline's; rates count events.
+///
+/// With `--store redis://…` the store in Redis is measured on that server, with its settings, against a plain Lua script
+/// that checks one revision, appends the same bytes, writes the same row and adds it to its index. Keys are written under
+/// prefixes of their own and deleted afterwards.
 #[derive(Args)]
 pub(crate) struct Bench {
     /// Events in the log that rebuild and fold read
@@ -25,10 +29,17 @@ pub(crate) struct Bench {
     /// Where to write the databases; a temporary folder of the present one by default, so that they are on a real disk
     #[arg(long, value_name = "FOLDER")]
     folder: Option<std::path::PathBuf>,
+    /// Be one of the writing processes: as many callers as that
+    #[arg(long, hide = true, value_name = "CALLERS")]
+    worker: Option<usize>,
 }
 
 impl Bench {
     pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
+        if let Some(callers) = self.worker {
+            bench::redis::work(&context.url, callers)?;
+            return Ok(Ended::Well);
+        }
         let parent = self.folder.unwrap_or_else(|| ".".into());
         let scratch = tempfile::Builder::new()
             .prefix("tasklog-bench-")
@@ -40,7 +51,8 @@ impl Bench {
         if !context.out.json {
             context.out.line(format!("{:<34}{:>14}   aim", "figure", "value"))?;
         }
-        bench::run(&Plan { events: self.events, only: self.only }, scratch.path(), |figure| {
+        let plan = Plan { events: self.events, only: self.only };
+        let tell = |figure: bench::Figure| {
             flat.insert(figure.name.clone(), json!((figure.value * 1e4).round() / 1e4));
             missed += usize::from(!figure.is_met());
             if context.out.json || written.is_err() {
@@ -64,7 +76,11 @@ impl Bench {
                 figure.name,
                 style.render_reset()
             ));
-        })?;
+        };
+        match &context.url {
+            StoreUrl::Redis(server) => bench::redis::run(&plan, server, scratch.path(), tell)?,
+            _ => bench::run(&plan, scratch.path(), tell)?,
+        }
         written?;
         if context.out.json {
             context.out.line(Value::Object(flat).to_string())?;

@@ -1,5 +1,3 @@
-use uuid::Uuid;
-
 use crate::CommitId;
 
 /// The names of the log's keys. `docs/formats.md` describes what is in them.
@@ -54,12 +52,6 @@ impl Keys {
     #[must_use]
     pub fn answer(&self, commit: CommitId) -> String {
         format!("{}:_answer:{commit}", self.prefix)
-    }
-
-    /// What is known about one writing process.
-    #[must_use]
-    pub fn writer(&self, writer: Uuid) -> String {
-        format!("{}:_writer:{writer}", self.prefix)
     }
 
     /// The version of the store's schema.

@@ -112,8 +112,8 @@ impl RedisView {
             return Ok(Vec::new());
         }
         let hash = self.names.tombstones(table);
-        let revs: Vec<Option<String>> = self.link.ask(|conn| ::redis::cmd("HMGET").arg(&hash).arg(keys).query(conn))?;
-        revs.into_iter().map(|rev| rev.map(|rev| position(&hash, &rev)).transpose()).collect()
+        let revs: Vec<Option<String>> = self.link.ask(|conn| ::redis::cmd("HMGET").arg(hash).arg(keys).query(conn))?;
+        revs.into_iter().map(|rev| rev.map(|rev| position(hash, &rev)).transpose()).collect()
     }
 
     /// Writes changes whose positions are real, and moves the checkpoint if the store is at `from`: one script.
@@ -161,7 +161,7 @@ impl RedisView {
                     true => ("ZREVRANGEBYLEX", &high, &low),
                     false => ("ZRANGEBYLEX", &low, &high),
                 };
-                ::redis::cmd(name).arg(&set).arg(a).arg(b).arg("LIMIT").arg(0).arg(wanted).query(conn)
+                ::redis::cmd(name).arg(set).arg(a).arg(b).arg("LIMIT").arg(0).arg(wanted).query(conn)
             })?;
             let ended = members.len() < wanted;
             let Some(last) = members.last().cloned() else { return Ok(Page { rows, ended: true }) };
@@ -236,10 +236,13 @@ pub struct RowWriter<'w> {
     expiry: Expiry,
 }
 
-impl RowWriter<'_> {
+impl<'w> RowWriter<'w> {
     /// The commands for one change. `now`: before it was written, the row may have died by then and be gone.
     #[must_use]
-    pub fn ops<'c>(&self, change: &'c RowChange, now: Option<Millis>) -> Vec<Op<'c>> {
+    pub fn ops<'c>(&self, change: &'c RowChange, now: Option<Millis>) -> Vec<Op<'c>>
+    where
+        'w: 'c,
+    {
         shape::Writer { names: self.names, expiry: self.expiry }.ops(change, now)
     }
 
@@ -329,10 +332,10 @@ impl View for RedisView {
         check_index(table, scan.index)?;
         let set = self.names.index(table, scan.index);
         if scan.equal.is_empty() && scan.from == Bound::Unbounded && scan.to == Bound::Unbounded {
-            return self.link.ask(|conn| ::redis::cmd("ZCARD").arg(&set).query(conn));
+            return self.link.ask(|conn| ::redis::cmd("ZCARD").arg(set).query(conn));
         }
         let Some((low, high)) = order::range(table, scan) else { return Ok(0) };
-        self.link.ask(|conn| ::redis::cmd("ZLEXCOUNT").arg(&set).arg(&low).arg(&high).query(conn))
+        self.link.ask(|conn| ::redis::cmd("ZLEXCOUNT").arg(set).arg(&low).arg(&high).query(conn))
     }
 
     fn checkpoint(&self) -> Result<Checkpoint, StoreError> {

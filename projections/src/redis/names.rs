@@ -1,6 +1,6 @@
-use std::fmt::Write;
+use std::{borrow::Cow, sync::Arc};
 
-use crate::TableDef;
+use crate::{TABLES, TableDef};
 
 /// The names of the tables' keys under one prefix.
 ///
@@ -14,12 +14,31 @@ use crate::TableDef;
 #[derive(Clone, Debug)]
 pub struct Names {
     prefix: String,
+    tables: Arc<[TableNames]>,
+}
+
+/// The names that every row change of a table needs.
+#[derive(Debug)]
+struct TableNames {
+    /// Up to and with the colon before a row's part.
+    beginning: String,
+    pk: String,
+    /// In the order of the table's indexes.
+    indexes: Vec<String>,
+    /// In the order of the table's multi-indexes.
+    multi_indexes: Vec<String>,
+    tombstones: String,
+    buried_at: String,
+    all: String,
 }
 
 /// Escapes one user-chosen part of a key's name.
 #[must_use]
-pub fn escaped(part: &str) -> String {
-    let mut name = String::with_capacity(part.len());
+pub fn escaped(part: &str) -> Cow<'_, str> {
+    if !part.starts_with('_') && !part.contains(['%', ':']) {
+        return Cow::Borrowed(part);
+    }
+    let mut name = String::with_capacity(part.len() + 8);
     for (at, c) in part.chars().enumerate() {
         match c {
             '%' => name.push_str("%25"),
@@ -28,14 +47,36 @@ pub fn escaped(part: &str) -> String {
             c => name.push(c),
         }
     }
-    name
+    Cow::Owned(name)
 }
 
 impl Names {
     /// Names under `prefix`, which is written without its colon.
     #[must_use]
     pub fn new(prefix: &str) -> Self {
-        Self { prefix: prefix.into() }
+        let tables = TABLES.iter().map(|table| {
+            let beginning = format!("{prefix}:{}:", table.key_prefix);
+            let index = |name: &str, unique: bool| {
+                let short = name.strip_prefix("by_").unwrap_or(name);
+                format!("{beginning}_by_{short}{}", if unique { "_sorted" } else { "" })
+            };
+            TableNames {
+                pk: index("pk", false),
+                indexes: table.indexes.iter().map(|declared| index(declared.name, declared.unique)).collect(),
+                multi_indexes: table.multi_indexes.iter().map(|multi| index(multi.name, false)).collect(),
+                tombstones: format!("{prefix}:_tombstones:{}", table.name),
+                buried_at: format!("{prefix}:_tombstones_at:{}", table.name),
+                all: format!("{beginning}_index"),
+                beginning,
+            }
+        });
+        Self { prefix: prefix.into(), tables: tables.collect() }
+    }
+
+    fn table(&self, table: &TableDef) -> &TableNames {
+        let at = TABLES.iter().position(|known| known.name.as_ptr() == table.name.as_ptr() || known.name == table.name);
+        // Every table is one of them.
+        &self.tables[at.unwrap_or_default()]
     }
 
     /// The prefix.
@@ -47,18 +88,26 @@ impl Names {
     /// A key of a table: its prefix, its short name and `rest`.
     #[must_use]
     pub fn of(&self, table: &TableDef, rest: &str) -> String {
-        let mut name = String::with_capacity(self.prefix.len() + table.key_prefix.len() + rest.len() + 2);
-        // Writing to a string cannot fail.
-        let _ = write!(name, "{}:{}:{rest}", self.prefix, table.key_prefix);
+        let beginning = &self.table(table).beginning;
+        let mut name = String::with_capacity(beginning.len() + rest.len());
+        name.push_str(beginning);
+        name.push_str(rest);
         name
     }
 
     /// The sorted set of an index (`pk` is one too): every member is an entry in index order, all scores are 0.
     #[must_use]
-    pub fn index(&self, table: &TableDef, index: &str) -> String {
-        let short = index.strip_prefix("by_").unwrap_or(index);
-        let unique = table.indexes.iter().any(|declared| declared.unique && declared.name == index);
-        self.of(table, &format!("_by_{short}{}", if unique { "_sorted" } else { "" }))
+    pub fn index(&self, table: &TableDef, index: &str) -> &str {
+        let names = self.table(table);
+        let one = table.indexes.iter().position(|declared| declared.name == index).map(|at| &names.indexes[at]);
+        let multi = || table.multi_indexes.iter().position(|multi| multi.name == index);
+        one.or_else(|| multi().map(|at| &names.multi_indexes[at])).unwrap_or(&names.pk)
+    }
+
+    /// The set of a table's rows that other tools read.
+    #[must_use]
+    pub fn all(&self, table: &TableDef) -> &str {
+        &self.table(table).all
     }
 
     /// The hash of a unique index: its value, and the key of the row that has it.
@@ -69,14 +118,14 @@ impl Names {
 
     /// The revs of deleted rows.
     #[must_use]
-    pub fn tombstones(&self, table: &TableDef) -> String {
-        format!("{}:_tombstones:{}", self.prefix, table.name)
+    pub fn tombstones(&self, table: &TableDef) -> &str {
+        &self.table(table).tombstones
     }
 
     /// When short tombstones were made: a sorted set, scored by the instant.
     #[must_use]
-    pub fn buried_at(&self, table: &TableDef) -> String {
-        format!("{}:_tombstones_at:{}", self.prefix, table.name)
+    pub fn buried_at(&self, table: &TableDef) -> &str {
+        &self.table(table).buried_at
     }
 
     /// The projection version that built each table: a hash.
@@ -88,19 +137,19 @@ impl Names {
 
 /// The end of a row's key name, which is also its member in the sets of row keys.
 #[must_use]
-pub fn suffix(table: &TableDef, key: &str) -> String {
+pub fn suffix<'k>(table: &TableDef, key: &'k str) -> Cow<'k, str> {
     match (table.name, table.key_columns().count()) {
         // The kind of a scope is the program's, the rest of it a user's.
         ("leader_lease", _) => match key.split_once(':') {
-            Some((kind, rest)) => format!("{}:{}", escaped(kind), escaped(rest)),
+            Some((kind, rest)) => format!("{}:{}", escaped(kind), escaped(rest)).into(),
             None => escaped(key),
         },
         (name, 2) => match crate::split_pair(key) {
             // A reserved name, which no node can have.
             Ok((index, node)) if name == "node_settings_version" && node == "_cluster" => {
-                format!("{}:{node}", escaped(&index))
+                format!("{}:{node}", escaped(&index)).into()
             }
-            Ok((a, b)) => format!("{}:{}", escaped(&a), escaped(&b)),
+            Ok((a, b)) => format!("{}:{}", escaped(&a), escaped(&b)).into(),
             // No key of the table: no row can have this name.
             Err(_) => escaped(key),
         },
@@ -123,7 +172,7 @@ mod tests {
 
     #[test]
     fn parts_are_kept_apart() {
-        let name = |a, b| suffix(&node_settings_version::DEF, &crate::pair(a, b));
+        let name = |a, b| suffix(&node_settings_version::DEF, &crate::pair(a, b)).into_owned();
         assert_ne!(name("a:b", "c"), name("a", "b:c"));
         assert_eq!(name("a:b", "%3A"), "a%3Ab:%253A");
         assert_eq!(name("products", "_cluster"), "products:_cluster");

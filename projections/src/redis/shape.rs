@@ -1,5 +1,7 @@
 //! How the rows of each table lie in Redis: the shapes and helpers that other tools may rely on.
 
+use std::borrow::Cow;
+
 use tasklog_log::{Millis, Position};
 
 use super::{
@@ -91,9 +93,12 @@ pub(super) struct Writer<'w> {
     pub(super) expiry: Expiry,
 }
 
-impl Writer<'_> {
+impl<'w> Writer<'w> {
     /// The commands that bring one row, its helpers and its tombstone from `before` to `after`.
-    pub(super) fn ops<'c>(&self, change: &'c RowChange, now: Option<Millis>) -> Vec<Op<'c>> {
+    pub(super) fn ops<'c>(&self, change: &'c RowChange, now: Option<Millis>) -> Vec<Op<'c>>
+    where
+        'w: 'c,
+    {
         let mut ops = Vec::with_capacity(8);
         // A row that has died may be gone already, with its helpers left behind: it is written as a new one.
         let known = change.before.as_ref().filter(|row| now.is_none_or(|now| row.is_live(now)));
@@ -106,28 +111,31 @@ impl Writer<'_> {
         ops
     }
 
-    fn put<'c>(&self, change: &'c RowChange, known: Option<&AnyRow>, after: &'c AnyRow, ops: &mut Vec<Op<'c>>) {
+    fn put<'c>(&self, change: &'c RowChange, known: Option<&AnyRow>, after: &'c AnyRow, ops: &mut Vec<Op<'c>>)
+    where
+        'w: 'c,
+    {
         let RowChange { table, key, before, rev, .. } = change;
         let hash = row_hash(self.names, table, key);
         match shape(table) {
             Shape::Run => {
                 let (set, ran_at) = runs(self.names, table, key);
                 // Two members of equal score and different JSON would both stay.
-                ops.push(op("ZREMRANGEBYSCORE", &set, [Arg::text(ran_at.clone()), Arg::text(ran_at.clone())]));
-                ops.push(op("ZADD", &set, [Arg::text(ran_at.clone()), Arg::text(json(table, after))]));
+                ops.push(op("ZREMRANGEBYSCORE", set.clone(), [Arg::text(ran_at.clone()), Arg::text(ran_at.clone())]));
+                ops.push(op("ZADD", set.clone(), [Arg::text(ran_at.clone()), Arg::text(json(table, after))]));
                 let (revs, field) = rev_place(self.names, table, key);
-                ops.push(op("HSET", &revs, [Arg::text(field), Arg::position(*rev)]));
+                ops.push(op("HSET", revs.clone(), [Arg::text(field), Arg::position(*rev)]));
                 return;
             }
             Shape::Cursor => {
                 let number = field(Kind::Integer, after.cell(2), false);
-                ops.push(op("SET", &self.names.of(table, &suffix(table, key)), number));
+                ops.push(op("SET", self.names.of(table, &suffix(table, key)), number));
             }
             Shape::Lease => {
                 let holder = after.cell(1);
                 let expires_at = table.column("expires_at").map(|at| after.cell(at));
                 let outside = self.names.of(table, &suffix(table, key));
-                let mut set = op("SET", &outside, field(Kind::Text, holder, false));
+                let mut set = op("SET", outside.clone(), field(Kind::Text, holder, false));
                 if let (Some(Cell::Integer(end)), Expiry::ByServer) = (expires_at, self.expiry) {
                     set.extend([Arg::text("PXAT"), Arg::text(end.max(1).to_string())]);
                 }
@@ -136,11 +144,11 @@ impl Writer<'_> {
             Shape::Hash => {}
         }
         if before.is_some() && known.is_none() {
-            ops.push(op("DEL", &hash, None));
+            ops.push(op("DEL", hash.clone(), None));
         }
         let differs = known.map_or(u64::MAX, |before| before.differs(&**after));
-        let mut set = op("HSET", &hash, [Arg::text("_rev"), Arg::position(*rev)]);
-        let mut gone = op("HDEL", &hash, None);
+        let mut set = op("HSET", hash.clone(), [Arg::text("_rev"), Arg::position(*rev)]);
+        let mut gone = op("HDEL", hash.clone(), None);
         let from = if shape(table) == Shape::Cursor { 3 } else { 0 };
         for (at, column) in table.columns.iter().enumerate().skip(from) {
             if column.key || differs >> at & 1 == 0 {
@@ -159,7 +167,7 @@ impl Writer<'_> {
         if let (Some(end), Expiry::ByServer) = (after.dies_at(), self.expiry)
             && known.and_then(|known| known.dies_at()) != Some(end)
         {
-            ops.push(op("PEXPIREAT", &hash, [Arg::text(end.to_string())]));
+            ops.push(op("PEXPIREAT", hash.clone(), [Arg::text(end.to_string())]));
         }
     }
 
@@ -168,43 +176,49 @@ impl Writer<'_> {
         match shape(table) {
             Shape::Run => {
                 let (set, ran_at) = runs(self.names, table, key);
-                ops.push(op("ZREMRANGEBYSCORE", &set, [Arg::text(ran_at.clone()), Arg::text(ran_at)]));
+                ops.push(op("ZREMRANGEBYSCORE", set.clone(), [Arg::text(ran_at.clone()), Arg::text(ran_at)]));
                 let (revs, field) = rev_place(self.names, table, key);
-                ops.push(op("HDEL", &revs, [Arg::text(field)]));
+                ops.push(op("HDEL", revs.clone(), [Arg::text(field)]));
             }
-            Shape::Hash => ops.push(op("DEL", &row_hash(self.names, table, key), None)),
+            Shape::Hash => ops.push(op("DEL", row_hash(self.names, table, key), None)),
             Shape::Lease | Shape::Cursor => {
-                ops.push(op("DEL", &row_hash(self.names, table, key), None));
-                ops.push(op("DEL", &self.names.of(table, &suffix(table, key)), None));
+                ops.push(op("DEL", row_hash(self.names, table, key), None));
+                ops.push(op("DEL", self.names.of(table, &suffix(table, key)), None));
             }
         }
     }
 
-    fn tombstone<'c>(&self, change: &'c RowChange, ops: &mut Vec<Op<'c>>) {
+    fn tombstone<'c>(&self, change: &'c RowChange, ops: &mut Vec<Op<'c>>)
+    where
+        'w: 'c,
+    {
         let RowChange { table, key, after, buried, rev, at, .. } = change;
         let short = table.tombstones == Tombstones::Short;
         let (hash, set) = (self.names.tombstones(table), self.names.buried_at(table));
         if after.is_none() && *rev != Position::ZERO {
-            ops.push(op("HSET", &hash, [Arg::text(&**key), Arg::position(*rev)]));
+            ops.push(op("HSET", hash, [Arg::text(&**key), Arg::position(*rev)]));
             if short {
-                ops.push(op("ZADD", &set, [Arg::text(at.to_string()), Arg::text(&**key)]));
+                ops.push(op("ZADD", set, [Arg::text(at.to_string()), Arg::text(&**key)]));
             }
         } else if *buried {
-            ops.push(op("HDEL", &hash, [Arg::text(&**key)]));
+            ops.push(op("HDEL", hash, [Arg::text(&**key)]));
             if short {
-                ops.push(op("ZREM", &set, [Arg::text(&**key)]));
+                ops.push(op("ZREM", set, [Arg::text(&**key)]));
             }
         }
     }
 
     /// Index entries and the sets that other tools read.
-    fn helpers<'c>(&self, change: &'c RowChange, ops: &mut Vec<Op<'c>>) {
+    fn helpers<'c>(&self, change: &'c RowChange, ops: &mut Vec<Op<'c>>)
+    where
+        'w: 'c,
+    {
         let table = change.table;
         let (before, after) = (change.before.as_ref(), change.after.as_ref());
         for index in std::iter::once("pk").chain(table.indexes.iter().map(|index| index.name)) {
             let Ok(order) = index_order(table, index) else { continue };
             let entry = |row: &AnyRow| entry(table, row, &order);
-            self.swap(&self.names.index(table, index), before.map(&entry), after.map(&entry), ops);
+            self.swap(self.names.index(table, index), before.map(&entry), after.map(&entry), ops);
         }
         for multi in table.multi_indexes {
             let entries = |row: Option<&AnyRow>| -> Vec<Arg<'static>> {
@@ -214,10 +228,10 @@ impl Writer<'_> {
             let (old, new) = (entries(before), entries(after));
             let set = self.names.index(table, multi.name);
             for gone in old.iter().filter(|entry| !new.contains(entry)) {
-                ops.push(op("ZREM", &set, [gone.clone()]));
+                ops.push(op("ZREM", set, [gone.clone()]));
             }
             for added in new.into_iter().filter(|entry| !old.contains(entry)) {
-                ops.push(op("ZADD", &set, [Arg::text("0"), added]));
+                ops.push(op("ZADD", set, [Arg::text("0"), added]));
             }
         }
         for index in table.indexes.iter().filter(|index| index.unique) {
@@ -225,96 +239,104 @@ impl Writer<'_> {
             let value = |row: Option<&AnyRow>| row.and_then(|row| unique_value(table, index.columns, row));
             let (old, new) = (value(before), value(after));
             if old != new {
-                ops.extend(old.map(|old| op("HDEL", &hash, [Arg::text(old)])));
-                ops.extend(new.map(|new| op("HSET", &hash, [Arg::text(new), Arg::text(&*change.key)])));
+                ops.extend(old.map(|old| op("HDEL", hash.clone(), [Arg::text(old)])));
+                ops.extend(new.map(|new| op("HSET", hash.clone(), [Arg::text(new), Arg::text(&*change.key)])));
             }
         }
-        let fixed = |row: Option<&AnyRow>| row.map(|row| self.fixed(table, &change.key, row)).unwrap_or_default();
+        if before.is_some_and(|before| after.is_some_and(|after| before.differs(&**after) == 0)) {
+            return;
+        }
+        let fixed = |row: Option<&AnyRow>| {
+            let members = row.map(|row| fixed(self.names, table, &change.key, row));
+            members.unwrap_or_default()
+        };
         let (old, new) = (fixed(before), fixed(after));
-        ops.extend(old.iter().filter(|member| !new.contains(member)).map(Member::removed));
-        ops.extend(new.iter().filter(|member| !old.contains(member)).map(Member::added));
+        let gone = old.iter().filter(|member| !new.contains(member)).cloned();
+        ops.extend(gone.map(Member::removed));
+        ops.extend(new.into_iter().filter(|member| !old.contains(member)).map(Member::added));
     }
 
-    fn swap<'c>(&self, set: &str, old: Option<Arg<'static>>, new: Option<Arg<'static>>, ops: &mut Vec<Op<'c>>) {
+    fn swap<'c>(&self, set: &'c str, old: Option<Arg<'static>>, new: Option<Arg<'static>>, ops: &mut Vec<Op<'c>>) {
         if old == new {
             return;
         }
         ops.extend(old.map(|old| op("ZREM", set, [old])));
         ops.extend(new.map(|new| op("ZADD", set, [Arg::text("0"), new])));
     }
-
-    /// What a row puts into the sets whose names and types are part of the contract.
-    fn fixed(&self, table: &'static TableDef, key: &str, row: &AnyRow) -> Vec<Member> {
-        let name = |rest: &str| self.names.of(table, rest);
-        let text = |column: &str| match table.column(column).map(|at| row.cell(at)) {
-            Some(Cell::Text(text)) => Some(text.into_owned()),
-            _ => None,
-        };
-        let number = |column: &str| match table.column(column).map(|at| row.cell(at)) {
-            Some(Cell::Integer(value)) => Some(value),
-            _ => None,
-        };
-        let scored = |set: &str, score: Option<i64>| {
-            let score =
-                score.map(|value| Position::from_i64(value).map_or(Arg::text(value.to_string()), Arg::position));
-            score.map(|score| Member { set: name(set), score: Some(score), member: suffix(table, key) })
-        };
-        let plain = |set: &str| Member { set: name(set), score: None, member: suffix(table, key) };
-        let mut members = Vec::new();
-        match table.name {
-            "sessions" => members.extend(scored("_lru", row.dies_at())),
-            // Their sorted sets by expiry and by key tell the rows.
-            "idempotency_cache" | "admin_sessions" | "canary_runs" => {}
-            "cdc_cursors" => {
-                let (sink, index) = (text("sink_name").unwrap_or_default(), text("index_uid").unwrap_or_default());
-                let set = name(&format!("_index:{}", escaped(&sink)));
-                members.push(Member { set, score: None, member: escaped(&index) });
-            }
-            _ => members.push(plain("_index")),
-        }
-        match table.name {
-            "node_settings_version" => {
-                let (index, node) = (text("index_uid").unwrap_or_default(), text("node_id").unwrap_or_default());
-                if node != "_cluster" {
-                    let set = name(&format!("_nodes:{}", escaped(&index)));
-                    members.push(Member { set, score: None, member: escaped(&node) });
-                }
-            }
-            "jobs" => {
-                if text("state").as_deref() == Some("queued") {
-                    members.push(plain("_queued"));
-                    let queue = format!("_queue:{}", escaped(&text("type").unwrap_or_default()));
-                    members.extend(scored(&queue, number("enqueued_at_position")));
-                }
-                members.extend(scored("_claims", number("claim_expires_at")));
-                members.extend(text("parent_id").map(|parent| plain(&format!("_children:{}", escaped(&parent)))));
-            }
-            _ => {}
-        }
-        members
-    }
 }
 
+/// What a row puts into the sets whose names and types are part of the contract.
+fn fixed<'m>(names: &'m Names, table: &'static TableDef, key: &'m str, row: &AnyRow) -> Vec<Member<'m>> {
+    let name = |rest: &str| Cow::Owned(names.of(table, rest));
+    let text = |column: &str| match table.column(column).map(|at| row.cell(at)) {
+        Some(Cell::Text(text)) => Some(text.into_owned()),
+        _ => None,
+    };
+    let number = |column: &str| match table.column(column).map(|at| row.cell(at)) {
+        Some(Cell::Integer(value)) => Some(value),
+        _ => None,
+    };
+    let scored = |set: &str, score: Option<i64>| {
+        let score = score.map(|value| Position::from_i64(value).map_or(Arg::text(value.to_string()), Arg::position));
+        score.map(|score| Member { set: name(set), score: Some(score), member: suffix(table, key) })
+    };
+    let plain = |set: &str| Member { set: name(set), score: None, member: suffix(table, key) };
+    let mut members = Vec::new();
+    match table.name {
+        "sessions" => members.extend(scored("_lru", row.dies_at())),
+        // Their sorted sets by expiry and by key tell the rows.
+        "idempotency_cache" | "admin_sessions" | "canary_runs" => {}
+        "cdc_cursors" => {
+            let (sink, index) = (text("sink_name").unwrap_or_default(), text("index_uid").unwrap_or_default());
+            let set = name(&format!("_index:{}", escaped(&sink)));
+            members.push(Member { set, score: None, member: escaped(&index).into_owned().into() });
+        }
+        _ => {
+            let set = Cow::Borrowed(names.all(table));
+            members.push(Member { set, score: None, member: suffix(table, key) });
+        }
+    }
+    match table.name {
+        "node_settings_version" => {
+            let (index, node) = (text("index_uid").unwrap_or_default(), text("node_id").unwrap_or_default());
+            if node != "_cluster" {
+                let set = name(&format!("_nodes:{}", escaped(&index)));
+                members.push(Member { set, score: None, member: escaped(&node).into_owned().into() });
+            }
+        }
+        "jobs" => {
+            if text("state").as_deref() == Some("queued") {
+                members.push(plain("_queued"));
+                let queue = format!("_queue:{}", escaped(&text("type").unwrap_or_default()));
+                members.extend(scored(&queue, number("enqueued_at_position")));
+            }
+            members.extend(scored("_claims", number("claim_expires_at")));
+            members.extend(text("parent_id").map(|parent| plain(&format!("_children:{}", escaped(&parent)))));
+        }
+        _ => {}
+    }
+    members
+}
 /// A member of a helper set.
-#[derive(PartialEq, Eq)]
-struct Member {
-    set: String,
+#[derive(Clone, PartialEq, Eq)]
+struct Member<'m> {
+    set: Cow<'m, str>,
     score: Option<Arg<'static>>,
-    member: String,
+    member: Cow<'m, str>,
 }
 
-impl Member {
-    fn added<'c>(&self) -> Op<'c> {
-        let member = Arg::text(self.member.clone());
-        match &self.score {
-            Some(score) => op("ZADD", &self.set, [score.clone(), member]),
-            None => op("SADD", &self.set, [member]),
+impl<'m> Member<'m> {
+    fn added(self) -> Op<'m> {
+        let member = Arg::text(self.member);
+        match self.score {
+            Some(score) => op("ZADD", self.set, [score, member]),
+            None => op("SADD", self.set, [member]),
         }
     }
 
-    fn removed<'c>(&self) -> Op<'c> {
-        let member = Arg::text(self.member.clone());
-        op(if self.score.is_some() { "ZREM" } else { "SREM" }, &self.set, [member])
+    fn removed(self) -> Op<'m> {
+        let member = Arg::text(self.member);
+        op(if self.score.is_some() { "ZREM" } else { "SREM" }, self.set, [member])
     }
 }
 
@@ -388,10 +410,10 @@ fn json(table: &TableDef, row: &AnyRow) -> String {
     text
 }
 
-fn op<'c>(name: &'static str, key: &str, rest: impl IntoIterator<Item = Arg<'c>>) -> Op<'c> {
-    let mut op = Vec::with_capacity(6);
+fn op<'c>(name: &'static str, key: impl Into<Cow<'c, str>>, rest: impl IntoIterator<Item = Arg<'c>>) -> Op<'c> {
+    let mut op = Vec::with_capacity(4);
     op.push(Arg::text(name));
-    op.push(Arg::text(key.to_owned()));
+    op.push(Arg::text(key));
     op.extend(rest);
     op
 }

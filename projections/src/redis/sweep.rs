@@ -28,7 +28,7 @@ pub(super) fn sweep(
     let set = view.names.index(table, by_death.name);
     let mut removed = Vec::new();
     let members: Vec<Vec<u8>> = view.link.ask(|conn| {
-        ::redis::cmd("ZRANGEBYLEX").arg(&set).arg(&low).arg(&high).arg("LIMIT").arg(0).arg(limit).query(conn)
+        ::redis::cmd("ZRANGEBYLEX").arg(set).arg(&low).arg(&high).arg("LIMIT").arg(0).arg(limit).query(conn)
     })?;
     for members in members.chunks(SWEPT_PER_CALL_MAX) {
         let keys: Vec<_> = members.iter().filter_map(|member| order::key(table, by_death.name, member)).collect();
@@ -46,7 +46,7 @@ pub(super) fn sweep(
                 order::put(&cell, &mut pk);
             }
             let lru = if table.name == "sessions" { view.names.of(table, "_lru") } else { String::new() };
-            let hash = row_hash(&view.names, table, key);
+            let (hash, used) = (row_hash(&view.names, table, key), suffix(table, key));
             let parts: [&[u8]; 8] = [
                 hash.as_bytes(),
                 dies_at.as_bytes(),
@@ -55,7 +55,7 @@ pub(super) fn sweep(
                 member,
                 &pk,
                 lru.as_bytes(),
-                &suffix(table, key).into_bytes(),
+                used.as_bytes(),
             ];
             let _ = rmp::encode::write_array_len(&mut packed, parts.len() as u32);
             for part in parts {

@@ -1,7 +1,7 @@
 -- One group commit: checks everything, appends, changes rows and helpers, moves the head. Nothing is written before the
 -- last check, because a script that fails half-way is not rolled back.
 --
--- KEYS: log, head, identity, writer, turns.
+-- KEYS: log, head, identity, turns.
 -- ARGV: MessagePack of {writer id, sequence number, log id, epoch, known head, now, instant or '', lag allowed (ms), groups}.
 -- A group: {conditions, commits, commands, valid until or '', tables, answers asked for, whether it was overtaken before}.
 --   condition: {0, hash, field, tombstones, key, rev}: the row has this rev; {1, ...}: or is gone;
@@ -11,17 +11,15 @@
 -- Positions, instants and numbers that grow are decimal strings; a place counts from the group's first event.
 
 local TURN_MS = 100
-local WRITER_KEPT_MS = 3600000
 
 local writer, seq, id, epoch, known, now, given, lag, groups = unpack(cmsgpack.unpack(ARGV[1]))
 
 local identity = redis.call('HMGET', KEYS[3], 'id', 'epoch')
-local head = redis.call('HMGET', KEYS[2], 'position', 'commit', 'recorded_at')
+local head = redis.call('HMGET', KEYS[2], 'position', 'commit', 'recorded_at', 'w:' .. writer)
 if not head[1] or identity[1] ~= id or identity[2] ~= epoch or less(head[1], known) then
   return {'diverged'}
 end
-local done = redis.call('GET', KEYS[4])
-if done and not less(done, seq) then
+if head[4] and not less(string.match(head[4], '^%d+'), seq) then
   return {'fenced'}
 end
 
@@ -35,13 +33,13 @@ if given == '' and (less(t, now) or tonumber(t) - tonumber(now) > lag) then
   return {'clock', server}
 end
 
-local turns = redis.call('HLEN', KEYS[5]) > 0
+local turns = redis.call('HLEN', KEYS[4]) > 0
 local buried = {}
 local right = {}
 
 local function others_turn(tables)
   for i = 1, #tables do
-    local turn = redis.call('HGET', KEYS[5], tables[i])
+    local turn = redis.call('HGET', KEYS[4], tables[i])
     if turn then
       local who, ends = string.match(turn, '^(%S+) (%d+)$')
       if who ~= writer and who and less(server, ends) then
@@ -158,8 +156,9 @@ if writes then
       base, commit = last, commits[#commits][7]
     end
   end
-  redis.call('HSET', KEYS[2], 'position', base, 'commit', commit, 'recorded_at', t)
-  redis.call('SET', KEYS[4], seq, 'PX', WRITER_KEPT_MS)
+  redis.call(
+    'HSET', KEYS[2], 'position', base, 'commit', commit, 'recorded_at', t, 'w:' .. writer, seq .. ' ' .. server
+  )
 end
 
 -- Whoever was overtaken before gets the next turn on its tables; a turn that was used, or is not needed, ends.
@@ -167,16 +166,16 @@ for i = 1, #groups do
   local tables = groups[i][5]
   for j = 1, #tables do
     if results[i][1] == 1 and groups[i][7] == 1 then
-      if redis.call('HSETNX', KEYS[5], tables[j], writer .. ' ' .. add(server, TURN_MS)) == 0 then
-        local ends = string.match(redis.call('HGET', KEYS[5], tables[j]), ' (%d+)$')
+      if redis.call('HSETNX', KEYS[4], tables[j], writer .. ' ' .. add(server, TURN_MS)) == 0 then
+        local ends = string.match(redis.call('HGET', KEYS[4], tables[j]), ' (%d+)$')
         if not ends or not less(server, ends) then
-          redis.call('HSET', KEYS[5], tables[j], writer .. ' ' .. add(server, TURN_MS))
+          redis.call('HSET', KEYS[4], tables[j], writer .. ' ' .. add(server, TURN_MS))
         end
       end
     elseif turns then
-      local turn = redis.call('HGET', KEYS[5], tables[j])
+      local turn = redis.call('HGET', KEYS[4], tables[j])
       if turn and string.sub(turn, 1, #writer) == writer then
-        redis.call('HDEL', KEYS[5], tables[j])
+        redis.call('HDEL', KEYS[4], tables[j])
       end
     end
   end

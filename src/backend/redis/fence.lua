@@ -1,7 +1,8 @@
--- Was this call of this writer carried out? If it was not, it never will be. KEYS: writer. ARGV: sequence number.
-local done = redis.call('GET', KEYS[1])
-if done and not less(done, ARGV[1]) then
+-- Was this call of this writer carried out? If it was not, it never will be. KEYS: head. ARGV: writer id, sequence number.
+local field = 'w:' .. ARGV[1]
+local done = redis.call('HGET', KEYS[1], field)
+if done and not less(string.match(done, '^%d+'), ARGV[2]) then
   return 1
 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', 3600000)
+redis.call('HSET', KEYS[1], field, ARGV[2] .. ' ' .. server_ms())
 return 0

@@ -82,6 +82,30 @@ pub(super) fn groups<'b>(items: &'b [Item], changes: &'b [RowChange], together: 
     groups
 }
 
+/// The newest positions of a few entities, or of many.
+#[derive(Default)]
+struct Newest<'e> {
+    few: Vec<(&'e Entity, Position)>,
+    many: Map<&'e Entity, Position>,
+}
+
+/// So many are looked through one by one, which is quicker than hashing.
+const FEW: usize = 12;
+
+impl<'e> Newest<'e> {
+    /// Takes over a position; answers the one before it.
+    fn replace(&mut self, entity: &'e Entity, position: Position) -> Option<Position> {
+        if let Some((_, known)) = self.few.iter_mut().find(|(known, _)| *known == entity) {
+            return Some(std::mem::replace(known, position));
+        }
+        if self.few.len() < FEW {
+            self.few.push((entity, position));
+            return None;
+        }
+        self.many.insert(entity, position)
+    }
+}
+
 fn root(parents: &mut [usize], mut at: usize) -> usize {
     while parents[at] != at {
         parents[at] = parents[parents[at]];
@@ -139,14 +163,14 @@ impl Packer<'_> {
     fn conditions<'b>(&self, group: &mut Group<'b>, items: &'b [Item], out: &mut Vec<u8>) {
         let writer = self.view.writer();
         let mut packed = Vec::new();
-        let mut known: Map<(&str, &str), ()> = Map::default();
+        let mut known = Newest::default();
         for item in group.items.iter().map(|at| &items[*at]) {
             for condition in &item.commit.conditions {
                 let entity = &condition.entity;
                 // A place of this batch is the group's own doing.
                 let ours = condition.rev.as_provisional().is_some();
                 let Some(table) = table(&entity.table) else { continue };
-                if ours || known.insert((&entity.table, &entity.key), ()).is_some() {
+                if ours || known.replace(entity, condition.rev).is_some() {
                     continue;
                 }
                 let (hash, field) = writer.rev_place(table, &entity.key);
@@ -154,7 +178,7 @@ impl Packer<'_> {
                 number(&mut packed, u64::from(item.dead.contains(entity)));
                 text(&mut packed, &hash);
                 text(&mut packed, &field);
-                text(&mut packed, &self.view.names().tombstones(table));
+                text(&mut packed, self.view.names().tombstones(table));
                 text(&mut packed, &entity.key);
                 text(&mut packed, &condition.rev.to_string());
                 group.conditions.push(Some(entity));
@@ -186,17 +210,15 @@ impl Packer<'_> {
         let written: Vec<_> =
             group.items.iter().map(|at| &self.items[*at]).filter(|item| !item.commit.events.is_empty()).collect();
         // The entity's newest event so far: where the link of the next one leads.
-        let mut newest: Map<&Entity, Position> = Map::default();
-        for item in &written {
-            for condition in &item.commit.conditions {
-                newest.entry(&condition.entity).or_insert(condition.rev);
-            }
-        }
+        let mut newest = Newest::default();
         array(out, written.len());
         for item in written {
             let first = item.first.as_provisional().unwrap_or_default();
             let events = item.commit.events.iter().zip(first..).map(|(event, at)| {
-                let rev = newest.insert(&event.entity, Position::provisional(at)).unwrap_or_default();
+                // Before its first event in the group, it is the one that its condition names.
+                let before = newest.replace(&event.entity, Position::provisional(at));
+                let named = || item.commit.conditions.iter().find(|condition| condition.entity == event.entity);
+                let rev = before.or_else(|| named().map(|condition| condition.rev)).unwrap_or_default();
                 let prev = match (event.chain, rev.as_provisional()) {
                     (Chain::Start, _) => Prev::None,
                     (Chain::Continue, Some(earlier)) => Prev::Back(place(at) - place(earlier)),

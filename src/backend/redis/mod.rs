@@ -49,6 +49,10 @@ const CALLS_MAX: usize = 3;
 
 static COMMIT: LazyLock<Script> = LazyLock::new(|| script(include_str!("commit.lua")));
 static FENCE: LazyLock<Script> = LazyLock::new(|| script(include_str!("fence.lua")));
+static FORGET: LazyLock<Script> = LazyLock::new(|| script(include_str!("forget.lua")));
+
+/// ms: how long the number of a writer's last call is kept: far longer than a call can be on its way.
+const WRITER_KEPT_MS: u64 = 3_600_000;
 
 /// The writer's side of a shared store.
 pub struct RedisBackend {
@@ -107,9 +111,12 @@ impl RedisBackend {
         };
         let view = RedisView::new(Arc::clone(&link), &prefix, expiry).keeping_pages();
         let head = view.checkpoint()?;
+        let keys = Keys::new(&prefix);
+        let args = [String::new(), WRITER_KEPT_MS.to_string()];
+        let _: i64 = link.call(|conn| FORGET.run(conn, &[keys.head()], &args))?;
         Ok(Self {
             log: RedisLog::open(Arc::clone(&link), time.clone())?,
-            keys: Keys::new(&prefix),
+            keys,
             tables: Overlay::new(view),
             time,
             durability,
@@ -209,7 +216,6 @@ impl RedisBackend {
             self.keys.log().to_owned(),
             self.keys.head().to_owned(),
             self.keys.identity().to_owned(),
-            self.keys.writer(self.writer),
             format!("{prefix}:_turns"),
         ];
         let (mut replaced, mut lost) = (false, false);
@@ -299,11 +305,11 @@ impl RedisBackend {
     /// The answer was lost: finds out whether the call was carried out, and if it was not, sees to it that it never is.
     fn resolve(&mut self, items: &[Item], groups: &[Group<'_>], error: StoreError) -> Result<Called, StoreError> {
         let began = Instant::now();
-        let (key, sequence) = (self.keys.writer(self.writer), self.sequence.to_string());
+        let call = [self.writer.to_string(), self.sequence.to_string()];
         tracing::warn!(error = error.full(), "the answer of a commit was lost: looking for its outcome");
         let before = self.head;
         let carried_out: i64 = loop {
-            match self.link.call(|conn| FENCE.run(conn, &[&key], &[&sequence])) {
+            match self.link.call(|conn| FENCE.run(conn, &[self.keys.head()], &call)) {
                 Ok(carried_out) => break carried_out,
                 Err(_) if began.elapsed() < self.resolve_max => thread::sleep(RESOLVE_PAUSE),
                 Err(unreachable) => {
@@ -431,6 +437,17 @@ impl RedisBackend {
             }
         }
         Ok(())
+    }
+}
+
+impl Drop for RedisBackend {
+    fn drop(&mut self) {
+        // If it does not get through, the next writer to open the store forgets it in time.
+        let args = [self.writer.to_string(), WRITER_KEPT_MS.to_string()];
+        let forgotten: Result<i64, _> = self.link.call(|conn| FORGET.run(conn, &[self.keys.head()], &args));
+        if let Err(error) = forgotten {
+            tracing::debug!(error = error.full(), "a writer's last call stays noted");
+        }
     }
 }
 
@@ -562,8 +579,8 @@ impl Backend for RedisBackend {
 }
 
 impl SharedBackend for RedisBackend {
-    fn write(&mut self, now: Millis, items: &[Item]) -> Result<Written, StoreError> {
-        let (changes, _): (Vec<RowChange>, _) = self.tables.take();
+    fn write(&mut self, now: Millis, items: &[Item], changes: Vec<RowChange>) -> Result<Written, StoreError> {
+        let changes = self.tables.take_with(changes)?;
         let together = matches!(self.time, Time::Given(_));
         let mut groups = groups(items, &changes, together);
         let mut written = Written {
