@@ -299,14 +299,17 @@ impl<B: Backend> Loop<B> {
     fn settle(&mut self, finished: &Finished, made: Vec<Made>, later: Vec<Waiting>) {
         let mut answered = Vec::with_capacity(made.len());
         let mut carried = Vec::new();
-        for Made { waiting, item, answer } in made {
+        for Made { mut waiting, item, answer } in made {
             match (finished.fate(item), answer) {
                 (Fate::Stands, Some(Ok(mut reply))) => {
                     let answer = self.engine.complete(&mut reply, item).map(|()| reply);
                     answered.push((waiting, answer.map_err(Error::from)));
                 }
                 (Fate::Stands, Some(answer)) => answered.push((waiting, answer)),
-                (Fate::Stands, None) => carried.push(waiting),
+                (Fate::Stands, None) => {
+                    self.engine.complete_round(&mut waiting.request);
+                    carried.push(waiting);
+                }
                 (Fate::Failed(_), _) => {
                     let error = finished.error(item).unwrap_or_else(stopped);
                     answered.push((waiting, Err(error.into())));

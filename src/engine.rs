@@ -274,7 +274,8 @@ impl<B: Backend> Engine<B> {
                         self.complete(&mut reply, item)?;
                         return Ok(reply);
                     }
-                    Decided::Again | Decided::Unsure | Decided::Later => {}
+                    Decided::Again => self.complete_round(&mut request),
+                    Decided::Unsure | Decided::Later => {}
                 }
             }
         }
@@ -654,6 +655,15 @@ impl<B: Backend> Engine<B> {
             unplaced.placed(&real)?.complete(answers);
         }
         Ok(())
+    }
+
+    /// Gives a request that wants another round the positions of the one that was just written: the last round may find
+    /// nothing left, and then reports it.
+    pub fn complete_round(&self, request: &mut Request) {
+        let placed = &self.batch.placed;
+        if let (Some(earlier), Some(head)) = (&mut request.earlier, placed.known_head()) {
+            *earlier = with_places(earlier, &|position| placed.real(position).unwrap_or(head));
+        }
     }
 
     /// Gives up the batch: nothing of it is in the store.

@@ -1,0 +1,115 @@
+//! The writer of a shared store, batch by batch: what a batch is decided on, and what its callers are told.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::{Value, json};
+use tasklog::{
+    Config, Error, TaskStore,
+    backend::{Fate, RedisBackend, RedisBackendOptions},
+    engine::{AnyReply, Decided, Engine},
+    log::{
+        Position,
+        redis::{Connector, Link, RedisUrl, Time},
+    },
+    wire,
+};
+use tasklog_testing::{Cut, CuttingProxy, RedisServer};
+
+/// A shared store, and a handle on it that is another writer than the engine of the test.
+struct Place {
+    server: Arc<RedisServer>,
+    prefix: String,
+    other: TaskStore,
+}
+
+impl Place {
+    fn new() -> Self {
+        let (server, prefix) = (RedisServer::shared(), uuid::Uuid::now_v7().to_string());
+        let other = TaskStore::open(&format!("{}?prefix={prefix}", server.url())).unwrap();
+        Self { server, prefix, other }
+    }
+
+    fn engine(&self) -> Engine<RedisBackend> {
+        self.engine_through(self.server.port())
+    }
+
+    fn engine_through(&self, port: u16) -> Engine<RedisBackend> {
+        let url: RedisUrl = format!("redis://127.0.0.1:{port}/0?prefix={}", self.prefix).parse().unwrap();
+        let options = RedisBackendOptions {
+            link: Arc::new(Link::new(Connector::new(url.clone()))),
+            prefix: url.prefix.clone(),
+            time: Time::Server,
+            durability: url.durability,
+            resolve_max: url.timeout,
+            answer_kept: Duration::from_secs(600),
+        };
+        Engine::new(RedisBackend::open(options).unwrap(), Config::default(), "engine".into()).unwrap()
+    }
+
+    /// What the other writer does, acknowledged.
+    fn meanwhile(&self, name: &str, args: Value) -> Value {
+        let reply = self.other.queue(wire::parse(&line(name, args)).unwrap().request).unwrap().wait().unwrap();
+        serde_json::from_str(&wire::reply_json(&reply)).unwrap()
+    }
+
+    fn ask(&self, name: &str, args: Value) -> Value {
+        let query = tasklog::tables::query(name).unwrap();
+        let args = serde_json::value::to_raw_value(&args).unwrap();
+        serde_json::from_str(&self.other.read_tables(|read| (query.run)(&args, read)).unwrap()).unwrap()
+    }
+
+    fn assert_verified(&self) {
+        let report = self.other.verify(|_| {}).unwrap();
+        assert!(report.findings.is_empty(), "{:#?}", report.findings);
+    }
+}
+
+fn line(name: &str, args: Value) -> String {
+    json!({ "command": name, "args": args }).to_string()
+}
+
+/// Decides one request in the open batch, as the committer does, and says where it stands there.
+fn decide(engine: &mut Engine<RedisBackend>, line: &str) -> (Result<Decided, Error>, Option<usize>) {
+    let mut request = wire::parse(line).unwrap().request;
+    loop {
+        match engine.decide(&mut request) {
+            Ok(Decided::Unsure) => engine.learn().unwrap(),
+            decided => return (decided, engine.item()),
+        }
+    }
+}
+
+#[track_caller]
+fn reply(decided: Result<Decided, Error>) -> AnyReply {
+    match decided {
+        Ok(Decided::Reply(reply)) => reply,
+        Ok(_) => panic!("it has no reply yet"),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn answer(reply: &AnyReply) -> Value {
+    serde_json::from_str(&reply.answers.to_json()[0]).unwrap()
+}
+
+/// The first round of a deletion looks once more for what others may have added. Its reply waited for that second round,
+/// and was given the places of another batch than its own.
+#[test]
+fn a_command_of_several_rounds_reports_the_commit_of_its_own_round() {
+    let place = Place::new();
+    let canary =
+        json!({ "id": "c", "name": "n", "index_uid": "i", "interval_s": 1, "query_json": {}, "assertions_json": [] });
+    place.meanwhile("canaries.define", canary);
+    for ran_at in 1..4 {
+        let run = json!({ "canary_id": "c", "ran_at": ran_at, "status": "pass", "latency_ms": 1 });
+        place.meanwhile("canary_runs.record", run);
+    }
+    let request = wire::parse(&line("canaries.delete", json!({ "id": "c" }))).unwrap().request;
+    let reply = place.other.queue(request).unwrap().wait().unwrap();
+    assert_eq!((reply.meta.first, reply.meta.position), (Some(Position(5)), Position(8)));
+    place.assert_verified();
+}
+
+/// The beginning of a number that stands for a place that is not known yet.
+const PLACEHOLDER: &str = "46116860184";
