@@ -111,5 +111,30 @@ fn a_command_of_several_rounds_reports_the_commit_of_its_own_round() {
     place.assert_verified();
 }
 
+/// A page that was read before another row was asked for shows the queue as it was earlier than the row: a job that had
+/// been claimed in between was taken for one whose claim is dead, and claimed once more.
+#[test]
+fn a_job_that_was_claimed_after_the_queue_was_read_is_not_claimed_again() {
+    let place = Place::new();
+    place.meanwhile("jobs.enqueue", json!({ "id": "j0", "type": "x", "params": {} }));
+    place.meanwhile("jobs.enqueue", json!({ "id": "j1", "type": "y", "params": {} }));
+    let mut engine = place.engine();
+    engine.begin().unwrap();
+    let first = decide(&mut engine, &line("jobs.claim_next", json!({ "pod": "engine" })));
+    assert!(first.1.is_some());
+    let claimed = place.meanwhile("jobs.claim_next", json!({ "pod": "other", "types": ["y"] }));
+    assert_eq!(claimed["job"]["id"], "j1");
+    // Nobody in this process has seen j1: the row is asked for.
+    let (unknown, _) = decide(&mut engine, &line("jobs.complete", json!({ "id": "j1", "token": 1 })));
+    assert!(matches!(unknown, Err(Error::Rejected(_))));
+    let (second, _) = decide(&mut engine, &line("jobs.claim_next", json!({ "pod": "engine" })));
+    assert_eq!(answer(&reply(second))["job"], Value::Null);
+    let finished = engine.finish().unwrap();
+    assert_eq!(finished.fate(first.1), Fate::Stands);
+    let job = place.ask("jobs.get", json!({ "id": "j1" }));
+    assert_eq!((&job["claimed_by"], &job["claim_token"]), (&json!("other"), &claimed["claim_token"]));
+    place.assert_verified();
+}
+
 /// The beginning of a number that stands for a place that is not known yet.
 const PLACEHOLDER: &str = "46116860184";

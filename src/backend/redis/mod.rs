@@ -495,6 +495,8 @@ impl Below for RedisBackend {
 
     fn learn(&mut self, table: &'static TableDef, keys: &[String]) -> Result<Vec<Known>, StoreError> {
         let view = self.tables.below();
+        // What was read along indexes before is older than these rows will be: a decision must not see both.
+        view.forget_pages();
         let rows = view.rows(table, keys)?;
         let tombstones = view.tombstones(table, keys)?;
         Ok(rows.into_iter().zip(tombstones).collect())
