@@ -338,6 +338,11 @@ impl<B: Backend> Engine<B> {
         Ok(self.backend.forget_answers(answered_before)? && done)
     }
 
+    /// Says that requests join the batch which have arrived since it began, or since the last call.
+    pub fn admit(&mut self) {
+        self.backend.admit();
+    }
+
     /// How many events the batch has so far.
     #[must_use]
     pub fn batch_events(&self) -> u64 {

@@ -136,5 +136,23 @@ fn a_job_that_was_claimed_after_the_queue_was_read_is_not_claimed_again() {
     place.assert_verified();
 }
 
+/// Requests join a batch while it is being decided. One that came after another writer's job was acknowledged was told
+/// that the queue is empty, because the batch had looked at it before.
+#[test]
+fn a_request_that_joins_a_batch_sees_what_was_acknowledged_before_it_came() {
+    let place = Place::new();
+    let mut engine = place.engine();
+    engine.begin().unwrap();
+    let (early, _) = decide(&mut engine, &line("jobs.claim_next", json!({ "pod": "engine" })));
+    assert_eq!(answer(&reply(early))["claim_token"], Value::Null);
+    place.meanwhile("jobs.enqueue", json!({ "id": "j", "type": "x", "params": {} }));
+    engine.admit();
+    let (late, item) = decide(&mut engine, &line("jobs.claim_next", json!({ "pod": "engine" })));
+    let mut late = reply(late);
+    assert_eq!(engine.finish().unwrap().fate(item), Fate::Stands);
+    engine.complete(&mut late, item).unwrap();
+    assert_eq!((&answer(&late)["job"]["id"], &answer(&late)["claim_token"]), (&json!("j"), &json!(2)));
+}
+
 /// The beginning of a number that stands for a place that is not known yet.
 const PLACEHOLDER: &str = "46116860184";

@@ -544,6 +544,10 @@ impl Backend for RedisBackend {
         Ok(())
     }
 
+    fn admit(&mut self) {
+        self.tables.below().forget_pages();
+    }
+
     fn rollback(&mut self) {
         self.tables.take();
     }
