@@ -154,5 +154,33 @@ fn a_request_that_joins_a_batch_sees_what_was_acknowledged_before_it_came() {
     assert_eq!((&answer(&late)["job"]["id"], &answer(&late)["claim_token"]), (&json!("j"), &json!(2)));
 }
 
+/// After a batch was written, the rows that had changed under some of its decisions are asked for. When that failed, all
+/// of the batch was reported as failed, also what was in the log.
+#[test]
+fn what_was_written_is_acknowledged_although_stale_rows_could_not_be_looked_up() {
+    let place = Place::new();
+    let proxy = CuttingProxy::start(place.server.port());
+    let mut engine = place.engine_through(proxy.port());
+    let flip = |version: u64, to: &str| {
+        line("aliases.flip", json!({ "name": "a", "expected_version": version, "target": to, "target_verified": true }))
+    };
+    let create = line("aliases.create", json!({ "name": "a", "target": "i1", "target_verified": true }));
+    engine.execute(wire::parse(&create).unwrap().request).unwrap();
+    place.meanwhile(
+        "aliases.flip",
+        json!({ "name": "a", "expected_version": 1, "target": "i2", "target_verified": true }),
+    );
+    engine.begin().unwrap();
+    let (_, fresh) = decide(&mut engine, &line("tasks.register", json!({ "miroir_id": "t", "node_tasks": {} })));
+    let (_, stale) = decide(&mut engine, &flip(1, "i3"));
+    // Asked for twice, because a question is repeated on a new connection.
+    proxy.cut(Cut::Request, b"HGETALL", 2);
+    let finished = engine.finish().unwrap();
+    assert_eq!((finished.fate(fresh), finished.fate(stale)), (Fate::Stands, Fate::Stale));
+    let decided_again = engine.execute(wire::parse(&flip(1, "i3")).unwrap().request);
+    assert!(matches!(decided_again, Err(Error::Rejected(rejection)) if rejection.kind.as_str() == "conflict"));
+    place.assert_verified();
+}
+
 /// The beginning of a number that stands for a place that is not known yet.
 const PLACEHOLDER: &str = "46116860184";

@@ -597,7 +597,11 @@ impl SharedBackend for RedisBackend {
         }
         written.placed.spans.sort_unstable_by_key(|(first, ..)| *first);
         written.placed.head = self.head;
-        self.look_up(&mut written.stale)?;
+        if let Err(error) = self.look_up(&mut written.stale) {
+            // What was written is written. The decisions that were not will be found stale once more.
+            tracing::warn!(error = error.full(), "rows that had changed could not be read again");
+            written.stale.clear();
+        }
         Ok(written)
     }
 }
