@@ -184,3 +184,69 @@ fn what_was_written_is_acknowledged_although_stale_rows_could_not_be_looked_up()
 
 /// The beginning of a number that stands for a place that is not known yet.
 const PLACEHOLDER: &str = "46116860184";
+
+/// A no-op that repeated another caller's enqueue of the same batch answered a number that stands for a place.
+#[test]
+fn a_no_op_waits_for_the_position_that_its_answer_tells() {
+    let place = Place::new();
+    let mut engine = place.engine();
+    let enqueue = line("jobs.enqueue", json!({ "id": "j", "type": "x", "params": {} }));
+    engine.begin().unwrap();
+    let (first, item) = decide(&mut engine, &enqueue);
+    let mut first = reply(first);
+    assert!(matches!(decide(&mut engine, &enqueue).0, Ok(Decided::Later)));
+    engine.finish().unwrap();
+    engine.complete(&mut first, item).unwrap();
+    assert_eq!(answer(&first)["enqueued_at_position"], 1);
+    let again = engine.execute(wire::parse(&enqueue).unwrap().request).unwrap();
+    assert_eq!((again.meta.changed, &answer(&again)["enqueued_at_position"]), (false, &json!(1)));
+}
+
+#[test]
+fn a_no_op_of_a_transact_tells_the_position_of_its_own_commit() {
+    let place = Place::new();
+    let enqueue = json!({ "command": "jobs.enqueue", "args": { "id": "j", "type": "x", "params": {} } });
+    let other = json!({ "command": "jobs.enqueue", "args": { "id": "i", "type": "x", "params": {} } });
+    let id = uuid::Uuid::now_v7().to_string();
+    let transact = json!({ "transact": [other, enqueue, enqueue], "command_id": id }).to_string();
+    let places = |reply: &AnyReply| -> Vec<Value> {
+        let answers = reply.answers.to_json();
+        answers
+            .iter()
+            .map(|text| serde_json::from_str::<Value>(text).unwrap()["enqueued_at_position"].clone())
+            .collect()
+    };
+    let first = place.other.queue(wire::parse(&transact).unwrap().request).unwrap().wait().unwrap();
+    assert_eq!(places(&first), [1, 2, 2]);
+    let repeated = place.engine().execute(wire::parse(&transact).unwrap().request).unwrap();
+    assert!(repeated.meta.repeated);
+    assert_eq!(places(&repeated), [1, 2, 2]);
+}
+
+/// A rejection that quoted a row of the same batch told its caller a number that stands for a place.
+#[test]
+fn a_rejection_quotes_real_positions() {
+    let place = Place::new();
+    place.meanwhile("jobs.enqueue", json!({ "id": "j", "type": "x", "params": {} }));
+    let mut engine = place.engine();
+    let complete = line("jobs.complete", json!({ "id": "j", "token": 1 }));
+    engine.begin().unwrap();
+    decide(&mut engine, &line("jobs.claim_next", json!({ "pod": "engine" }))).0.unwrap();
+    assert!(matches!(decide(&mut engine, &complete).0, Ok(Decided::Later)));
+    engine.finish().unwrap();
+    let Err(Error::Rejected(rejection)) = engine.execute(wire::parse(&complete).unwrap().request) else {
+        panic!("it is somebody else's claim");
+    };
+    assert!(rejection.message.contains("claim 2 until"), "{rejection}");
+    // A transact that is refused because of what it did itself has no later batch to wait for.
+    let claim = json!({ "command": "jobs.claim_next", "args": { "pod": "engine" } });
+    let transact = json!({ "transact": [
+        { "command": "jobs.enqueue", "args": { "id": "k", "type": "y", "params": {} } },
+        claim,
+        { "command": "jobs.complete", "args": { "id": "k", "token": 1 } },
+    ] });
+    let Err(Error::Rejected(rejection)) = engine.execute(wire::parse(&transact.to_string()).unwrap().request) else {
+        panic!("it is no claim of anybody");
+    };
+    assert!(!rejection.message.contains(PLACEHOLDER), "{rejection}");
+}

@@ -109,7 +109,9 @@ impl Command for Enqueue {
             let same =
                 row.r#type == self.r#type && row.max_attempts == max_attempts && row.params.same_content(&self.params);
             if same {
-                return Ok(EnqueueAnswer { id, enqueued_at_position: row.enqueued_at_position, enqueued: None });
+                let enqueued = cx.own_event(row.enqueued_at_position);
+                let enqueued_at_position = if enqueued.is_some() { 0 } else { row.enqueued_at_position };
+                return Ok(EnqueueAnswer { id, enqueued_at_position, enqueued });
             }
             return Err(Rejection::already_exists(format!("job {id} exists with other content")).into());
         }
