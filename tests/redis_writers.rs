@@ -306,6 +306,27 @@ fn a_command_sent_by_many_writers_and_processes_at_once_is_done_once() {
     assert_verified(&stores[0]);
 }
 
+/// Each repeat of a command took a call of its own, one after the other, because the first of them took the kept answer
+/// away.
+#[test]
+fn one_call_finds_the_first_outcome_for_all_repeats_of_a_batch() {
+    const CALLERS: usize = 64;
+    let place = Shared::alone();
+    let mut register = line("tasks.register", json!({ "node_tasks": {} }));
+    register["command_id"] = CommitId::mint().to_string().into();
+    let first = send(&place.open(), &register).unwrap();
+    let store = place.open();
+    let before = command_calls(&place)["evalsha"];
+    let queued: Vec<_> =
+        (0..CALLERS).map(|_| store.queue(wire::parse(&register.to_string()).unwrap().request).unwrap()).collect();
+    for answer in queued {
+        let answer: Value = serde_json::from_str(&wire::reply_json(&answer.wait().unwrap())).unwrap();
+        assert_eq!(without_repeated(answer), first);
+    }
+    let calls = command_calls(&place)["evalsha"] - before;
+    assert!(calls < CALLERS as u64 / 2, "{calls} calls for {CALLERS} repeats");
+}
+
 // ---- clocks
 
 /// ms: how far clocks are off.

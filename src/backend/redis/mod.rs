@@ -70,7 +70,7 @@ pub struct RedisBackend {
     generation: u64,
     /// The server's clock, and when it was read.
     clock: Option<(Millis, Instant)>,
-    /// First outcomes that the last calls found under an id.
+    /// First outcomes that the last batch found under the ids of its commands.
     answers: HashMap<CommitId, Stored, RandomState>,
     /// Whether rows were overtaken in the last call.
     overtaken: bool,
@@ -528,7 +528,7 @@ impl Backend for RedisBackend {
 
     /// The script finds first outcomes; those that it found are here.
     fn find(&mut self, id: CommitId) -> Result<Option<Stored>, StoreError> {
-        Ok(self.answers.remove(&id))
+        Ok(self.answers.get(&id).cloned())
     }
 
     fn append(&mut self, _: Millis, _: &[NewCommit], _: &mut dyn Revs) -> Result<Vec<Outcome>, StoreError> {
@@ -570,6 +570,8 @@ impl Backend for RedisBackend {
 impl SharedBackend for RedisBackend {
     fn write(&mut self, now: Millis, items: &[Item]) -> Result<Written, StoreError> {
         let (changes, _): (Vec<RowChange>, _) = self.tables.take();
+        // Whoever asked for them has been answered while this batch was decided.
+        self.answers.clear();
         let together = matches!(self.time, Time::Given(_));
         let mut groups = groups(items, &changes, together);
         let mut written = Written {
