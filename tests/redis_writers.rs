@@ -327,6 +327,31 @@ fn one_call_finds_the_first_outcome_for_all_repeats_of_a_batch() {
     assert!(calls < CALLERS as u64 / 2, "{calls} calls for {CALLERS} repeats");
 }
 
+/// A cursor's number stands beside its row: a reader that asked for one after the other met the number of one commit with
+/// the rev of another.
+#[test]
+fn a_cursor_is_read_as_one_commit_left_it() {
+    const STEPS: u64 = 1_500;
+    let place = Shared::new();
+    let (writer, reader) = (place.open(), place.open());
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let ended = &ended;
+        scope.spawn(move || {
+            for step in 1..=STEPS {
+                let expected = (step > 1).then_some(step - 1);
+                let args = json!({ "sink_name": "s", "index_uid": "i", "expected_seq": expected, "new_seq": step });
+                assert_eq!(run(&writer, "cdc_cursors.advance", args)["position"], step);
+            }
+            ended.store(true, Ordering::Release);
+        });
+        while !ended.load(Ordering::Acquire) {
+            let row = ask(&reader, "cdc_cursors.get", json!({ "sink_name": "s", "index_uid": "i" }));
+            assert_eq!(row["rev"], row["last_event_seq"], "{row}");
+        }
+    });
+}
+
 // ---- clocks
 
 /// ms: how far clocks are off.
