@@ -236,6 +236,8 @@ impl<B: Backend> Loop<B> {
         let mut later = Vec::new();
         let mut next = Some(first);
         let (requests_max, events_max) = self.engine.backend().batch_max();
+        // Those that are here have come before the batch looks at anything.
+        let mut here = self.waiting.len();
         while let Some(waiting) = next {
             let failed = self.decide(waiting, &mut made, &mut unsure, &mut later);
             let taken = made.len() + unsure.len();
@@ -243,7 +245,7 @@ impl<B: Backend> Loop<B> {
                 break;
             }
             // What arrives while this batch is being decided still joins it.
-            next = self.carried.pop().or_else(|| self.next(taken));
+            next = self.carried.pop().or_else(|| self.next(taken, &mut here));
         }
         while !unsure.is_empty() {
             if let Err(error) = self.engine.learn() {
@@ -299,14 +301,17 @@ impl<B: Backend> Loop<B> {
     fn settle(&mut self, finished: &Finished, made: Vec<Made>, later: Vec<Waiting>) {
         let mut answered = Vec::with_capacity(made.len());
         let mut carried = Vec::new();
-        for Made { waiting, item, answer } in made {
+        for Made { mut waiting, item, answer } in made {
             match (finished.fate(item), answer) {
                 (Fate::Stands, Some(Ok(mut reply))) => {
                     let answer = self.engine.complete(&mut reply, item).map(|()| reply);
                     answered.push((waiting, answer.map_err(Error::from)));
                 }
                 (Fate::Stands, Some(answer)) => answered.push((waiting, answer)),
-                (Fate::Stands, None) => carried.push(waiting),
+                (Fate::Stands, None) => {
+                    self.engine.complete_round(&mut waiting.request);
+                    carried.push(waiting);
+                }
                 (Fate::Failed(_), _) => {
                     let error = finished.error(item).unwrap_or_else(stopped);
                     answered.push((waiting, Err(error.into())));
@@ -322,9 +327,18 @@ impl<B: Backend> Loop<B> {
         answer_all(answered);
     }
 
-    /// The next request that is here, or arrives while the callers of the last batch come back.
-    fn next(&mut self, taken: usize) -> Option<Waiting> {
-        self.linger(|expected| taken < expected)
+    /// The next request that is here, or arrives while the callers of the last batch come back. `here` counts those that
+    /// came before the batch looked at the store; those after them must see what was acknowledged before they came.
+    fn next(&mut self, taken: usize, here: &mut usize) -> Option<Waiting> {
+        let next = self.linger(|expected| taken < expected)?;
+        *here = match here.checked_sub(1) {
+            Some(rest) => rest,
+            None => {
+                self.engine.admit();
+                self.waiting.len()
+            }
+        };
+        Some(next)
     }
 
     /// The next request; waits for it, but not for longer than [`LINGER_MAX`], if `worth` says so of the number of

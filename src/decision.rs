@@ -224,6 +224,12 @@ impl Decision<'_> {
         Ok(EventIndex(index))
     }
 
+    /// Which event of this commit stands at a position that a row tells; none if it is an earlier commit's.
+    #[must_use]
+    pub fn own_event(&self, position: i64) -> Option<EventIndex> {
+        (0..self.made.events.len()).map(EventIndex).find(|event| self.rows.position_of(event.0).to_i64() == position)
+    }
+
     /// Requires the command to carry a live lease on `scope`.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ use crate::{
     command::{AnyAnswer, AnyCommand, CommandOptions, Completion, ReplyMeta, Subject},
     config::Config,
     decision::{Decision, Made},
-    keep,
+    keep, provisional,
     rejection::{Error, Rejection},
     rows::Rows,
     tables::leader_lease,
@@ -274,7 +274,8 @@ impl<B: Backend> Engine<B> {
                         self.complete(&mut reply, item)?;
                         return Ok(reply);
                     }
-                    Decided::Again | Decided::Unsure | Decided::Later => {}
+                    Decided::Again => self.complete_round(&mut request),
+                    Decided::Unsure | Decided::Later => {}
                 }
             }
         }
@@ -337,6 +338,11 @@ impl<B: Backend> Engine<B> {
         Ok(self.backend.forget_answers(answered_before)? && done)
     }
 
+    /// Says that requests join the batch which have arrived since it began, or since the last call.
+    pub fn admit(&mut self) {
+        self.backend.admit();
+    }
+
     /// How many events the batch has so far.
     #[must_use]
     pub fn batch_events(&self) -> u64 {
@@ -364,14 +370,21 @@ impl<B: Backend> Engine<B> {
             Ok(decided) => Ok(decided),
             Err(error) => {
                 self.rows.undo();
-                if made.waits {
-                    return self.wait_for_places(error);
+                let quotes = |rejection: &Rejection| self.rows.is_provisional() && rejection.quotes_places();
+                let quotes = matches!(&error, Error::Rejected(rejection) if quotes(rejection));
+                if (made.waits || quotes) && self.has_unplaced() {
+                    return Ok(Decided::Later);
                 }
                 match error {
-                    Error::Rejected(_) => match self.observe(request, made) {
-                        Sure::Yes => Err(error),
+                    Error::Rejected(rejection) => match self.observe(request, made) {
+                        Sure::Yes if quotes => Err(rejection.without_places().into()),
+                        Sure::Yes => Err(rejection.into()),
                         Sure::No => Ok(Decided::Unsure),
                     },
+                    Error::Store(_) if made.waits => Err(Rejection::invalid(
+                        "transact: one of its events would tell the position of another one, which is not known yet: split it",
+                    )
+                    .into()),
                     error => Err(error),
                 }
             }
@@ -392,18 +405,10 @@ impl<B: Backend> Engine<B> {
         self.rows.learn(&mut self.backend)
     }
 
-    /// A payload would tell a position that is not known yet: after this batch it will be, unless it is the command's own.
-    fn wait_for_places(&mut self, error: Error) -> Result<Decided, Error> {
-        if self.batch.items.iter().any(|item| !item.commit.events.is_empty()) {
-            return Ok(Decided::Later);
-        }
-        match error {
-            Error::Store(_) => Err(Rejection::invalid(
-                "transact: one of its events would tell the position of another one, which is not known yet: split it",
-            )
-            .into()),
-            rejected => Err(rejected),
-        }
+    /// Whether earlier commits of the batch have positions that are not known yet. What would tell one waits until they
+    /// are; a position of its own commit can be told only by an answer that is completed.
+    fn has_unplaced(&self) -> bool {
+        self.rows.is_provisional() && self.batch.items.iter().any(|item| !item.commit.events.is_empty())
     }
 
     /// A decision that made no event rests on what it read all the same: where others write as well, the append checks
@@ -486,6 +491,11 @@ impl<B: Backend> Engine<B> {
         if ended {
             // The whole transact is answered by this one: what came before it leaves no trace.
             self.rows.undo();
+        }
+        let repeats = made.events.is_empty() || request.transact;
+        if repeats && self.has_unplaced() && texts_of(&answers).iter().any(|text| provisional::is_quoted(text)) {
+            self.rows.undo();
+            return Ok(Decided::Later);
         }
         if made.events.is_empty() || ended {
             if let Sure::No = self.observe(request, std::mem::take(made)) {
@@ -653,6 +663,15 @@ impl<B: Backend> Engine<B> {
             unplaced.placed(&real)?.complete(answers);
         }
         Ok(())
+    }
+
+    /// Gives a request that wants another round the positions of the one that was just written: the last round may find
+    /// nothing left, and then reports it.
+    pub fn complete_round(&self, request: &mut Request) {
+        let placed = &self.batch.placed;
+        if let (Some(earlier), Some(head)) = (&mut request.earlier, placed.known_head()) {
+            *earlier = with_places(earlier, &|position| placed.real(position).unwrap_or(head));
+        }
     }
 
     /// Gives up the batch: nothing of it is in the store.

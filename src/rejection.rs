@@ -3,6 +3,8 @@
 use serde::Serialize;
 use tasklog_log::StoreError;
 
+use crate::provisional;
+
 /// Why a command was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -79,6 +81,20 @@ impl Rejection {
     /// Holder or claimant no longer holds.
     pub fn lease_lost(message: impl Into<String>) -> Self {
         Self::new(RejectionKind::LeaseLost, message)
+    }
+
+    /// Whether it tells a position that is not known yet.
+    pub(crate) fn quotes_places(&self) -> bool {
+        let texts = [Some(&self.message), self.expected.as_ref(), self.actual.as_ref()];
+        texts.into_iter().flatten().any(|text| provisional::is_quoted(text))
+    }
+
+    /// The same without the positions of a commit that it has refused.
+    pub(crate) fn without_places(mut self) -> Self {
+        for text in [Some(&mut self.message), self.expected.as_mut(), self.actual.as_mut()].into_iter().flatten() {
+            *text = provisional::hidden(text);
+        }
+        self
     }
 
     /// `subject`: expected one thing, found another.

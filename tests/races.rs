@@ -14,9 +14,12 @@ use std::{
 
 use serde_json::{Value, json};
 use tasklog::{Access, OpenOptions, TaskStore, command::CommandOptions, engine::Request, log::Position, wire};
+use tasklog_testing::RedisServer;
 
 /// Contestants in a race.
 const RUNNERS: usize = 64;
+/// Writers of one shared store, each with a committer and a connection of its own.
+const WRITERS: usize = 4;
 /// More callers than the committer's queue and one group commit have room for.
 const CROWD: usize = 8_000;
 
@@ -26,14 +29,23 @@ fn request(name: &str, args: Value) -> Request {
 
 /// The reply as JSON, or the kind of the error.
 async fn send(store: &TaskStore, name: &str, args: Value) -> Result<Value, String> {
-    match store.send(request(name, args)).await {
+    send_line(store, &json!({ "command": name, "args": args })).await
+}
+
+async fn send_line(store: &TaskStore, line: &Value) -> Result<Value, String> {
+    match store.send(wire::parse(&line.to_string()).unwrap().request).await {
         Ok(reply) => Ok(serde_json::from_str(&wire::reply_json(&reply)).unwrap()),
         Err(error) => Err(error.kind().to_owned()),
     }
 }
 
 fn send_blocking(store: &TaskStore, name: &str, args: Value) -> Result<Value, String> {
-    match store.queue(request(name, args)).and_then(|answer| answer.wait()) {
+    send_line_blocking(store, &json!({ "command": name, "args": args }))
+}
+
+fn send_line_blocking(store: &TaskStore, line: &Value) -> Result<Value, String> {
+    let request = wire::parse(&line.to_string()).unwrap().request;
+    match store.queue(request).and_then(|answer| answer.wait()) {
         Ok(reply) => Ok(serde_json::from_str(&wire::reply_json(&reply)).unwrap()),
         Err(error) => Err(error.kind().to_owned()),
     }
@@ -50,18 +62,52 @@ fn assert_verified(store: &TaskStore) {
     assert!(report.findings.is_empty(), "{:#?}", report.findings);
 }
 
+/// Where a race is run.
 struct Place {
-    store: TaskStore,
+    /// The writers; each runner has one of them.
+    stores: Vec<TaskStore>,
+    /// Where another handle is opened; none for a store in memory.
+    url: Option<String>,
     folder: Option<tempfile::TempDir>,
+    _server: Option<Arc<RedisServer>>,
+}
+
+impl Place {
+    fn store(&self) -> &TaskStore {
+        &self.stores[0]
+    }
+
+    /// The writer of a runner.
+    fn of(&self, runner: usize) -> &TaskStore {
+        &self.stores[runner % self.stores.len()]
+    }
 }
 
 fn memory() -> Place {
-    Place { store: TaskStore::open("memory:").unwrap(), folder: None }
+    let store = TaskStore::open("memory:").unwrap();
+    Place { stores: vec![store], url: None, folder: None, _server: None }
 }
 
 fn sqlite() -> Place {
     let folder = tempfile::tempdir().unwrap();
-    Place { store: open(folder.path()), folder: Some(folder) }
+    Place { stores: vec![open(folder.path())], url: Some(url(folder.path())), folder: Some(folder), _server: None }
+}
+
+/// One writer of a shared store.
+fn redis() -> Place {
+    shared(1)
+}
+
+/// Several writers of a shared store, that know nothing of each other.
+fn redis_writers() -> Place {
+    shared(WRITERS)
+}
+
+fn shared(writers: usize) -> Place {
+    let server = RedisServer::shared();
+    let url = format!("{}?prefix={}", server.url(), uuid::Uuid::now_v7());
+    let stores = (0..writers).map(|_| TaskStore::open(&url).unwrap()).collect();
+    Place { stores, url: Some(url), folder: None, _server: Some(server) }
 }
 
 fn url(folder: &Path) -> String {
@@ -76,6 +122,8 @@ macro_rules! races {
     ($($case:ident)*) => {
         mod memory { $(#[test] fn $case() { super::$case(super::memory()); })* }
         mod sqlite { $(#[test] fn $case() { super::$case(super::sqlite()); })* }
+        mod redis { $(#[test] fn $case() { super::$case(super::redis()); })* }
+        mod redis_writers { $(#[test] fn $case() { super::$case(super::redis_writers()); })* }
     };
 }
 
@@ -86,7 +134,8 @@ races! {
     exactly_one_of_two_threads_wins_each_round
     a_caller_that_goes_away_disturbs_nobody
     more_callers_than_the_queue_holds_are_all_answered
-    handles_share_one_committer
+    handles_write_to_one_store
+    a_repeat_of_one_command_id_by_many_at_once_is_one_commit
 }
 
 /// 16 concurrent node reports on one task lost 2,961 of 3,200 updates in a store that read and then wrote without a
@@ -97,10 +146,10 @@ fn reports_of_sixteen_nodes_at_once_are_all_kept(place: Place) {
         for round in 0..8 {
             let task = format!("t{round}");
             let nodes: serde_json::Map<_, _> = (0..NODES).map(|node| (format!("n{node}"), json!(node))).collect();
-            send(&place.store, "tasks.register", json!({ "miroir_id": task, "node_tasks": nodes })).await.unwrap();
+            send(place.store(), "tasks.register", json!({ "miroir_id": task, "node_tasks": nodes })).await.unwrap();
             for status in ["processing", "succeeded"] {
                 let reports = (0..NODES).map(|node| {
-                    let (store, task) = (place.store.clone(), task.clone());
+                    let (store, task) = (place.of(node).clone(), task.clone());
                     tokio::spawn(async move {
                         let report = json!({ "node_id": format!("n{node}"), "status": status });
                         send(&store, "tasks.report_node_statuses", json!({ "miroir_id": task, "reports": [report] }))
@@ -110,7 +159,7 @@ fn reports_of_sixteen_nodes_at_once_are_all_kept(place: Place) {
                 for report in reports.collect::<Vec<_>>() {
                     assert_eq!(report.await.unwrap().unwrap()["moved"], 1);
                 }
-                let row = ask(&place.store, "tasks.get", json!({ "miroir_id": task }));
+                let row = ask(place.store(), "tasks.get", json!({ "miroir_id": task }));
                 let states = row["node_states"].as_object().unwrap();
                 assert_eq!(states.len(), NODES);
                 assert!(states.values().all(|state| state == status), "{row}");
@@ -118,19 +167,21 @@ fn reports_of_sixteen_nodes_at_once_are_all_kept(place: Place) {
             }
         }
     });
-    assert_verified(&place.store);
+    assert_verified(place.store());
 }
 
 /// TA6, in whatever group commits the registrations fall.
 fn of_many_registrations_of_one_task_one_creates_it(place: Place) {
-    let answers = runtime().block_on(race(&place.store, |runner| {
-        ("tasks.register", json!({ "miroir_id": "t", "node_tasks": {}, "index_uid": format!("i{}", runner % 2) }))
+    let answers = runtime().block_on(race(&place, |runner| {
+        // Half of each writer's runners.
+        let index = format!("i{}", runner / place.stores.len() % 2);
+        line("tasks.register", json!({ "miroir_id": "t", "node_tasks": {}, "index_uid": index }))
     }));
     let created = answers.iter().filter(|answer| answer.as_ref().is_ok_and(|reply| reply["changed"] == true)).count();
     let same = answers.iter().filter(|answer| answer.as_ref().is_ok_and(|reply| reply["changed"] == false)).count();
     let refused = answers.iter().filter(|answer| **answer == Err("already_exists".into())).count();
     assert_eq!((created, same, refused), (1, RUNNERS / 2 - 1, RUNNERS / 2));
-    assert_eq!(place.store.head().unwrap(), Position(1));
+    assert_eq!(place.store().head().unwrap(), Position(1));
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -138,13 +189,13 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 /// Sends every runner's command at once.
-async fn race(store: &TaskStore, command: impl Fn(usize) -> (&'static str, Value)) -> Vec<Result<Value, String>> {
-    let line = Arc::new(tokio::sync::Barrier::new(RUNNERS));
+async fn race(place: &Place, command: impl Fn(usize) -> Value) -> Vec<Result<Value, String>> {
+    let start = Arc::new(tokio::sync::Barrier::new(RUNNERS));
     let runners = (0..RUNNERS).map(|runner| {
-        let ((name, args), store, line) = (command(runner), store.clone(), Arc::clone(&line));
+        let (line, store, start) = (command(runner), place.of(runner).clone(), Arc::clone(&start));
         tokio::spawn(async move {
-            line.wait().await;
-            send(&store, name, args).await
+            start.wait().await;
+            send_line(&store, &line).await
         })
     });
     let mut answers = Vec::new();
@@ -154,8 +205,16 @@ async fn race(store: &TaskStore, command: impl Fn(usize) -> (&'static str, Value
     answers
 }
 
+/// What a contest is about, as far as only its preparation knows.
+struct Prize {
+    /// Of a row that may be changed once at this rev.
+    rev: Value,
+    /// Of the lease that settings are committed under.
+    term: Value,
+}
+
 /// The things to be won; `round` keeps the rounds apart.
-fn prepare(store: &TaskStore, round: usize) {
+fn prepare(store: &TaskStore, round: usize) -> Prize {
     for (name, args) in [
         ("jobs.enqueue", json!({ "id": format!("j{round}"), "type": format!("type{round}"), "params": {} })),
         ("aliases.create", json!({ "name": format!("a{round}"), "target": "i", "target_verified": true })),
@@ -166,37 +225,56 @@ fn prepare(store: &TaskStore, round: usize) {
     ] {
         send_blocking(store, name, args).unwrap();
     }
+    let page = json!({ "index_uid": format!("r{round}"), "config_json": {} });
+    let lease = json!({ "scope": format!("settings_broadcast:i{round}"), "holder": "pod", "ttl_ms": 600_000 });
+    Prize {
+        rev: send_blocking(store, "search_ui_config.set", page).unwrap()["rev"].take(),
+        term: send_blocking(store, "leader_lease.acquire", lease).unwrap()["term"].take(),
+    }
 }
 
-const CONTESTS: [&str; 7] = ["job", "lease", "key", "flip", "cursor", "name", "version"];
+const CONTESTS: [&str; 9] = ["job", "lease", "key", "flip", "cursor", "name", "version", "rev", "settings"];
 
-fn entry(contest: &str, round: usize, runner: usize) -> (&'static str, Value) {
+fn line(name: &str, args: Value) -> Value {
+    json!({ "command": name, "args": args })
+}
+
+fn entry(contest: &str, round: usize, runner: usize, prize: &Prize) -> Value {
     match contest {
-        "job" => ("jobs.claim_next", json!({ "pod": format!("pod-{runner}"), "types": [format!("type{round}")] })),
-        "lease" => (
+        "job" => line("jobs.claim_next", json!({ "pod": format!("pod-{runner}"), "types": [format!("type{round}")] })),
+        "lease" => line(
             "leader_lease.acquire",
             json!({ "scope": format!("reshard:{round}"), "holder": format!("pod-{runner}"), "ttl_ms": 600_000 }),
         ),
-        "key" => (
+        "key" => line(
             "idempotency_cache.check_or_record",
             json!({ "key": format!("k{round}"), "body_sha256": "ab".repeat(32), "miroir_task_id": format!("t{runner}") }),
         ),
-        "flip" => (
+        "flip" => line(
             "aliases.flip",
             json!({ "name": format!("a{round}"), "expected_version": 1, "target": format!("i{runner}"), "target_verified": true }),
         ),
-        "cursor" => (
+        "cursor" => line(
             "cdc_cursors.advance",
             json!({ "sink_name": "s", "index_uid": format!("i{round}"), "expected_seq": 1, "new_seq": runner + 2 }),
         ),
-        "name" => (
+        "name" => line(
             "canaries.define",
             json!({ "id": format!("c{round}-{runner}"), "name": format!("n{round}"), "index_uid": "i", "interval_s": 1, "query_json": {}, "assertions_json": [] }),
         ),
-        "version" => (
+        "version" => line(
             "search_ui_config.set",
             json!({ "index_uid": format!("i{round}"), "config_json": { "by": runner }, "expected_rev": null }),
         ),
+        "rev" => line(
+            "search_ui_config.set",
+            json!({ "index_uid": format!("r{round}"), "config_json": { "by": runner }, "expected_rev": prize.rev }),
+        ),
+        "settings" => json!({
+            "command": "node_settings_version.commit",
+            "args": { "index_uid": format!("i{round}"), "version": 1, "node_ids": [format!("n{runner}")], "fingerprint": "ab".repeat(32) },
+            "lease": { "scope": format!("settings_broadcast:i{round}"), "term": prize.term },
+        }),
         other => panic!("{other}"),
     }
 }
@@ -213,9 +291,9 @@ fn won(contest: &str, answer: &Result<Value, String>) -> bool {
             assert!(reply["outcome"] == "miss" || reply["outcome"] == "dedup", "{reply}");
             reply["outcome"] == "miss"
         }
-        ("flip" | "cursor" | "version", Err(kind)) if kind == "conflict" => false,
+        ("flip" | "cursor" | "version" | "rev" | "settings", Err(kind)) if kind == "conflict" => false,
         ("name", Err(kind)) if kind == "already_exists" => false,
-        ("flip" | "cursor" | "version" | "name", Ok(reply)) => reply["changed"] == true,
+        ("flip" | "cursor" | "version" | "rev" | "settings" | "name", Ok(reply)) => reply["changed"] == true,
         (contest, answer) => panic!("{contest}: {answer:?}"),
     }
 }
@@ -233,36 +311,36 @@ fn judge(contest: &str, answers: &[Result<Value, String>]) {
 fn exactly_one_of_many_tasks_wins_each_contest(place: Place) {
     let runtime = runtime();
     for round in 0..3 {
-        prepare(&place.store, round);
+        let prize = prepare(place.store(), round);
         for contest in CONTESTS {
-            let answers = runtime.block_on(race(&place.store, |runner| entry(contest, round, runner)));
+            let answers = runtime.block_on(race(&place, |runner| entry(contest, round, runner, &prize)));
             judge(contest, &answers);
         }
     }
-    assert_verified(&place.store);
+    assert_verified(place.store());
 }
 
 fn exactly_one_of_two_threads_wins_each_round(place: Place) {
     for round in 0..10 {
-        prepare(&place.store, round);
+        let prize = prepare(place.store(), round);
         for contest in CONTESTS {
-            let line = Arc::new(Barrier::new(2));
+            let start = Arc::new(Barrier::new(2));
             let runners = [0, 1].map(|runner| {
-                let ((name, args), store, line) =
-                    (entry(contest, round, runner), place.store.clone(), Arc::clone(&line));
+                let line = entry(contest, round, runner, &prize);
+                let (store, start) = (place.of(runner).clone(), Arc::clone(&start));
                 thread::spawn(move || {
-                    line.wait();
-                    send_blocking(&store, name, args)
+                    start.wait();
+                    send_line_blocking(&store, &line)
                 })
             });
             judge(contest, &runners.map(|runner| runner.join().unwrap()));
         }
     }
-    assert_verified(&place.store);
+    assert_verified(place.store());
 }
 
 fn a_caller_that_goes_away_disturbs_nobody(place: Place) {
-    let store = &place.store;
+    let store = place.store();
     runtime().block_on(async {
         for round in 0..50 {
             let register = |id: String| send(store, "tasks.register", json!({ "miroir_id": id, "node_tasks": {} }));
@@ -294,7 +372,7 @@ fn a_caller_that_goes_away_disturbs_nobody(place: Place) {
 fn more_callers_than_the_queue_holds_are_all_answered(place: Place) {
     let answers: BTreeSet<u64> = runtime().block_on(async {
         let callers = (0..CROWD).map(|caller| {
-            let store = place.store.clone();
+            let store = place.of(caller).clone();
             tokio::spawn(async move {
                 let args = json!({ "sink_name": "s", "index_uid": format!("i{caller}"), "expected_seq": null, "new_seq": caller });
                 send(&store, "cdc_cursors.advance", args).await.unwrap()["position"].as_u64().unwrap()
@@ -308,23 +386,24 @@ fn more_callers_than_the_queue_holds_are_all_answered(place: Place) {
     });
     // One event each: every answer names a position of its own.
     assert_eq!(answers.len(), CROWD);
-    assert_eq!(place.store.head().unwrap(), Position(CROWD as u64));
+    assert_eq!(place.store().head().unwrap(), Position(CROWD as u64));
 }
 
-fn handles_share_one_committer(place: Place) {
-    let Some(folder) = &place.folder else {
+/// Where many may write, each has a committer of its own and the server brings them together.
+fn handles_write_to_one_store(place: Place) {
+    let Some(url) = &place.url else {
         // A store in memory is known by its handle alone; its clones share it.
-        let other = place.store.clone();
+        let other = place.store().clone();
         send_blocking(&other, "tasks.register", json!({ "miroir_id": "t", "node_tasks": {} })).unwrap();
         drop(other);
-        assert_eq!(place.store.head().unwrap(), Position(1));
+        assert_eq!(place.store().head().unwrap(), Position(1));
         return;
     };
     let handles: Vec<_> = (0..8)
         .map(|at| {
-            let folder = folder.path().to_owned();
+            let url = url.clone();
             thread::spawn(move || {
-                let store = open(&folder);
+                let store = TaskStore::open(&url).unwrap();
                 for task in 0..20 {
                     let args = json!({ "miroir_id": format!("t{at}-{task}"), "node_tasks": {} });
                     send_blocking(&store, "tasks.register", args).unwrap();
@@ -339,7 +418,7 @@ fn handles_share_one_committer(place: Place) {
     let last = handles.pop().unwrap();
     drop(handles);
     send_blocking(&last, "tasks.register", json!({ "miroir_id": "last", "node_tasks": {} })).unwrap();
-    assert_eq!(place.store.head().unwrap(), Position(161));
+    assert_eq!(place.store().head().unwrap(), Position(161));
     assert_verified(&last);
 }
 
@@ -393,9 +472,9 @@ fn handles_opened_at_once_neither_deadlock_nor_migrate_twice() {
 }
 
 /// Starts `tasklog apply` on the store and gives it its lines.
-fn apply(folder: &Path, lines: &str) -> Output {
+fn apply(url: &str, lines: &str) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_tasklog"))
-        .args(["--json", "--store", &url(folder), "apply"])
+        .args(["--json", "--store", url, "apply"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -408,10 +487,10 @@ fn apply(folder: &Path, lines: &str) -> Output {
 
 #[test]
 fn a_second_writing_process_is_refused_and_told_who_writes() {
-    let Place { store, folder } = sqlite();
-    let folder = folder.unwrap();
+    let Place { mut stores, folder, .. } = sqlite();
+    let (store, folder) = (stores.remove(0), folder.unwrap());
     let line = json!({ "command": "tasks.register", "args": { "miroir_id": "t", "node_tasks": {} } }).to_string();
-    let refused = apply(folder.path(), &line);
+    let refused = apply(&url(folder.path()), &line);
     assert_eq!(refused.status.code(), Some(3), "{refused:?}");
     let said = String::from_utf8(refused.stderr).unwrap();
     assert!(said.contains("unavailable") && said.contains(&format!("process {}", std::process::id())), "{said}");
@@ -425,93 +504,99 @@ fn a_second_writing_process_is_refused_and_told_who_writes() {
     assert_eq!(send_blocking(&reader, "tasks.prune", json!({})), Err("read_only".into()));
     // The right ends with its holder.
     drop((store, reader));
-    let accepted = apply(folder.path(), &line);
+    let accepted = apply(&url(folder.path()), &line);
     assert_eq!(accepted.status.code(), Some(0), "{accepted:?}");
 }
 
 #[test]
 fn exactly_one_of_many_processes_wins_each_contest() {
-    const PROCESSES: usize = 8;
-    let Place { store, folder } = sqlite();
+    let Place { stores, folder, .. } = sqlite();
+    let prize = prepare(&stores[0], 0);
+    drop(stores);
     let folder = folder.unwrap();
-    prepare(&store, 0);
-    drop(store);
-    let line = Arc::new(Barrier::new(PROCESSES));
-    let processes: Vec<_> = (0..PROCESSES)
-        .map(|process| {
-            let (path, line) = (folder.path().to_owned(), Arc::clone(&line));
-            thread::spawn(move || {
-                let runners = RUNNERS / PROCESSES * process..RUNNERS / PROCESSES * (process + 1);
-                let entries: Vec<_> = CONTESTS
-                    .iter()
-                    .flat_map(|contest| runners.clone().map(|runner| (*contest, entry(contest, 0, runner))))
-                    .collect();
-                let lines: String = entries
-                    .iter()
-                    .map(|(_, (name, args))| format!("{}\n", json!({ "command": name, "args": args })))
-                    .collect();
-                line.wait();
-                let output = loop {
-                    let output = apply(&path, &lines);
-                    if output.status.code() != Some(3) {
-                        break output;
-                    }
-                    // Only the refusal of the store may be tried again; then nothing was run.
-                    assert!(String::from_utf8_lossy(&output.stderr).contains("is open for writing by"), "{output:?}");
-                    assert!(output.stdout.is_empty());
-                    thread::yield_now();
-                };
-                let answers = String::from_utf8(output.stdout).unwrap();
-                let answers = answers.lines().map(|line| {
-                    let answer: Value = serde_json::from_str(line).unwrap();
-                    match answer["ok"] == true {
-                        true => Ok(answer["reply"].clone()),
-                        false => Err(answer["error"]["kind"].as_str().unwrap().to_owned()),
-                    }
-                });
-                let answers: Vec<_> = entries.iter().map(|(contest, _)| *contest).zip(answers).collect();
-                assert_eq!(answers.len(), entries.len());
-                answers
-            })
-        })
-        .collect();
-    let answers: Vec<_> = processes.into_iter().flat_map(|process| process.join().unwrap()).collect();
+    contend(&url(folder.path()), &prize);
+    assert_verified(&open(folder.path()));
+}
+
+#[test]
+fn exactly_one_of_many_processes_that_write_at_once_wins_each_contest() {
+    let place = redis();
+    let prize = prepare(place.store(), 0);
+    contend(place.url.as_ref().unwrap(), &prize);
+    assert_verified(place.store());
+}
+
+/// Processes that each enter every contest many times. Where only one may write at a time, they take turns.
+fn contend(url: &str, prize: &Prize) {
+    const PROCESSES: usize = 8;
+    let start = Barrier::new(PROCESSES);
+    let run = |process: usize| {
+        let runners = RUNNERS / PROCESSES * process..RUNNERS / PROCESSES * (process + 1);
+        let entries: Vec<_> = CONTESTS
+            .iter()
+            .flat_map(|contest| runners.clone().map(|runner| (*contest, entry(contest, 0, runner, prize))))
+            .collect();
+        let lines: String = entries.iter().map(|(_, line)| format!("{line}\n")).collect();
+        start.wait();
+        let output = loop {
+            let output = apply(url, &lines);
+            if output.status.code() != Some(3) {
+                break output;
+            }
+            // Only the refusal of the store may be tried again; then nothing was run.
+            assert!(String::from_utf8_lossy(&output.stderr).contains("is open for writing by"), "{output:?}");
+            assert!(output.stdout.is_empty());
+            thread::yield_now();
+        };
+        let answers = String::from_utf8(output.stdout).unwrap();
+        let answers = answers.lines().map(|line| {
+            let answer: Value = serde_json::from_str(line).unwrap();
+            match answer["ok"] == true {
+                true => Ok(answer["reply"].clone()),
+                false => Err(answer["error"]["kind"].as_str().unwrap().to_owned()),
+            }
+        });
+        let answers: Vec<_> = entries.iter().map(|(contest, _)| *contest).zip(answers).collect();
+        assert_eq!(answers.len(), entries.len());
+        answers
+    };
+    let run = &run;
+    let answers: Vec<_> = thread::scope(|scope| {
+        let processes: Vec<_> = (0..PROCESSES).map(|process| scope.spawn(move || run(process))).collect();
+        processes.into_iter().flat_map(|process| process.join().unwrap()).collect()
+    });
     for contest in CONTESTS {
         let of_contest: Vec<_> =
             answers.iter().filter(|(name, _)| *name == contest).map(|(_, answer)| answer.clone()).collect();
         assert_eq!(of_contest.len(), RUNNERS);
         judge(contest, &of_contest);
     }
-    assert_verified(&open(folder.path()));
 }
 
-#[test]
-fn a_repeat_of_one_command_id_by_many_at_once_is_one_commit() {
-    for Place { store, folder: _folder } in [memory(), sqlite()] {
-        let options = CommandOptions {
-            command_id: Some(tasklog::log::CommitId(uuid::Uuid::from_u128(7))),
-            ..CommandOptions::default()
-        };
-        let replies = runtime().block_on(async {
-            let callers = (0..RUNNERS).map(|_| {
-                let (store, options) = (store.clone(), options.clone());
-                tokio::spawn(async move {
-                    let mut request = request("tasks.register", json!({ "node_tasks": {} }));
-                    request.options = options;
-                    store.send(request).await.unwrap()
-                })
-            });
-            let mut replies = Vec::new();
-            for caller in callers.collect::<Vec<_>>() {
-                replies.push(caller.await.unwrap());
-            }
-            replies
+fn a_repeat_of_one_command_id_by_many_at_once_is_one_commit(place: Place) {
+    let options = CommandOptions {
+        command_id: Some(tasklog::log::CommitId(uuid::Uuid::from_u128(7))),
+        ..CommandOptions::default()
+    };
+    let replies = runtime().block_on(async {
+        let callers = (0..RUNNERS).map(|runner| {
+            let (store, options) = (place.of(runner).clone(), options.clone());
+            tokio::spawn(async move {
+                let mut request = request("tasks.register", json!({ "node_tasks": {} }));
+                request.options = options;
+                store.send(request).await.unwrap()
+            })
         });
-        let minted: BTreeSet<_> = replies.iter().map(|reply| reply.answers.to_json()).collect();
-        assert_eq!(minted.len(), 1, "{minted:?}");
-        assert_eq!(replies.iter().filter(|reply| !reply.meta.repeated).count(), 1);
-        assert_eq!(store.head().unwrap(), Position(1));
-    }
+        let mut replies = Vec::new();
+        for caller in callers.collect::<Vec<_>>() {
+            replies.push(caller.await.unwrap());
+        }
+        replies
+    });
+    let minted: BTreeSet<_> = replies.iter().map(|reply| reply.answers.to_json()).collect();
+    assert_eq!(minted.len(), 1, "{minted:?}");
+    assert_eq!(replies.iter().filter(|reply| !reply.meta.repeated).count(), 1);
+    assert_eq!(place.store().head().unwrap(), Position(1));
 }
 
 /// Answers of a batch once went through a task in the caller's runtime, whatever its kind. A runtime that is entered but

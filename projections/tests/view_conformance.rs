@@ -138,6 +138,33 @@ impl Handle for Redis {
     }
 }
 
+/// What is written together is collected above a view in memory.
+struct Overlaid(Overlay<MemoryView>);
+
+impl Handle for Overlaid {
+    fn empty(log: LogInfo) -> Self {
+        Self(Overlay::new(MemoryView::new(log)))
+    }
+    fn another(&self) -> Self {
+        Self(Overlay::new(self.0.peek_below().clone()))
+    }
+    fn together<T>(&mut self, work: impl FnOnce(&mut dyn View) -> T) -> T {
+        let result = work(&mut self.0);
+        let (changes, step) = self.0.take();
+        match step {
+            Some((from, to)) => self.0.below().apply(&changes, &from, &to).unwrap(),
+            None => self.0.below().write(&changes).unwrap(),
+        }
+        self.0.below().commit();
+        result
+    }
+    fn with<T>(&mut self, work: impl FnOnce(&mut dyn View) -> T) -> T {
+        let result = work(self.0.below());
+        self.0.below().commit();
+        result
+    }
+}
+
 /// Calls `$run!` with the name of every case.
 macro_rules! each_case {
     ($run:ident) => {
@@ -204,6 +231,7 @@ backends! {
     memory => crate::Memory;
     sqlite => crate::Sqlite;
     redis => crate::Redis;
+    overlay => crate::Overlaid;
 }
 
 // ---- rows and a plain model of the tables
@@ -1130,4 +1158,157 @@ fn scans_answer_what_a_sort_and_a_filter_of_the_rows_answer<H: Handle>() {
         })
     };
     runner.run(&prop::collection::vec(step(), 1..120), run).unwrap_or_else(|why| panic!("{why}"));
+}
+
+// ---- changes that are pending above a view
+
+/// What is done to an overlay: a row is put or deleted, or goes back to what lies below, as after a rejection.
+#[derive(Clone, Debug)]
+enum Pending {
+    Change(Step),
+    TakeBack(prop::sample::Index),
+}
+
+fn pending() -> impl Strategy<Value = Pending> {
+    prop_oneof![
+        4 => step().prop_map(Pending::Change),
+        1 => any::<prop::sample::Index>().prop_map(Pending::TakeBack),
+    ]
+}
+
+/// An overlay, a view that has all of it written, and the model of both.
+struct Layers {
+    overlay: Overlay<MemoryView>,
+    plain: MemoryView,
+    model: Model,
+}
+
+impl Layers {
+    fn new(below: &[Step]) -> Self {
+        let log = log();
+        let (mut overlay, mut plain, mut model) =
+            (Overlay::new(MemoryView::new(log)), MemoryView::new(log), Model::new(log));
+        for step in below {
+            let Some(change) = change(&model, step) else { continue };
+            for view in [&mut plain, overlay.below()] {
+                view.write(std::slice::from_ref(&change)).unwrap();
+            }
+            model.note(&change);
+            model.at = model.next();
+        }
+        Self { overlay, plain, model }
+    }
+
+    fn write(&mut self, change: &RowChange) {
+        self.overlay.write(std::slice::from_ref(change)).unwrap();
+        self.plain.write(std::slice::from_ref(change)).unwrap();
+    }
+
+    fn run(&mut self, pending: &Pending) {
+        match pending {
+            Pending::Change(step) => {
+                let Some(change) = change(&self.model, step) else { return };
+                self.write(&change);
+                self.model.note(&change);
+                self.model.at = self.model.next();
+            }
+            Pending::TakeBack(which) => self.take_back(which),
+        }
+    }
+
+    fn take_back(&mut self, which: &prop::sample::Index) {
+        let known: Vec<_> = self.model.rows.keys().chain(self.model.tombstones.keys()).cloned().collect();
+        if known.is_empty() {
+            return;
+        }
+        let entity = known[which.index(known.len())].clone();
+        let (table, key) = (tasklog_projections::table(entity.0).unwrap(), &*entity.1);
+        let below = self.overlay.peek_below();
+        let (row, tombstone) = (below.get(table, key).unwrap(), below.tombstone(table, key).unwrap());
+        let rev = row.as_ref().map(|held| held.rev).or(tombstone).unwrap_or_default();
+        let after = row.map(|held| held.row);
+        let change = RowChange { after: after.clone(), rev, ..self.model.change(table, key, None) };
+        self.write(&change);
+        self.model.rows.remove(&entity);
+        self.model.tombstones.remove(&entity);
+        match after {
+            Some(row) => drop(self.model.rows.insert(entity, Held { row, rev })),
+            None => self.model.tombstones.extend(tombstone.map(|rev| (entity, rev))),
+        }
+    }
+
+    fn check(&self) -> Result<(), TestCaseError> {
+        let shown = |held: &Held| {
+            (held.row.key(), held.rev, held.row.cells().into_iter().map(Cell::into_owned).collect::<Vec<_>>())
+        };
+        for table in TABLES {
+            for scan in scans(table, &self.model) {
+                for limit in [1, 3, PAGE_ROWS_MAX] {
+                    let scan = scan.clone().limit(limit);
+                    let of = |view: &dyn View| view.scan(table, &scan).unwrap().iter().map(shown).collect::<Vec<_>>();
+                    prop_assert_eq!(of(&self.overlay), of(&self.plain), "{} {:?}", table.name, &scan);
+                }
+                let count = |view: &dyn View| view.count(table, &scan).unwrap();
+                prop_assert_eq!(count(&self.overlay), count(&self.plain), "{} {:?}", table.name, &scan);
+            }
+            if self.plain.any_tombstone(table).unwrap() {
+                prop_assert!(self.overlay.any_tombstone(table).unwrap(), "{}", table.name);
+            }
+        }
+        for (name, key) in self.model.rows.keys().chain(self.model.tombstones.keys()) {
+            let table = tasklog_projections::table(name).unwrap();
+            let row = |view: &dyn View| view.get(table, key).unwrap().as_ref().map(shown);
+            prop_assert_eq!(row(&self.overlay), row(&self.plain), "{}/{}", name, key);
+            let tombstone = |view: &dyn View| view.tombstone(table, key).unwrap();
+            prop_assert_eq!(tombstone(&self.overlay), tombstone(&self.plain), "{}/{}", name, key);
+        }
+        Ok(())
+    }
+}
+
+/// What a step does to a row; nothing if it deletes one that is not there.
+fn change(model: &Model, Step { table, picks, delete }: &Step) -> Option<RowChange> {
+    let table = TABLES[*table];
+    let made = any_row(table, picks);
+    let key = made.key();
+    let known = model.rows.contains_key(&(table.name, key.clone()));
+    (known || !delete).then(|| model.change(table, &key, (!delete).then_some(made)))
+}
+
+proptest! {
+    #![proptest_config(Config { cases: 24, ..Config::default() })]
+
+    #[test]
+    fn pending_changes_are_met_as_if_they_were_written(
+        below in prop::collection::vec(step(), 0..60),
+        above in prop::collection::vec(pending(), 1..60),
+    ) {
+        let mut layers = Layers::new(&below);
+        above.iter().for_each(|pending| layers.run(pending));
+        layers.check()?;
+        // And written, they are what the other view has.
+        let (changes, _) = layers.overlay.take();
+        layers.overlay.below().write(&changes).unwrap();
+        layers.check()?;
+    }
+}
+
+/// The rows that are pending hide as many below: a page of the view below alone would come out too short.
+#[test]
+fn a_page_is_full_although_most_of_what_lies_below_is_deleted() {
+    let (Overlaid(mut overlay), model) = many::<Overlaid>(2_500);
+    let (Memory(mut plain), _) = many::<Memory>(2_500);
+    let deleted = |at: &usize| at % 5 != 0;
+    let changes: Vec<_> =
+        (0..2_500).filter(deleted).map(|at| model.change(&tasks::DEF, &format!("t{at:05}"), None)).collect();
+    overlay.write(&changes).unwrap();
+    plain.write(&changes).unwrap();
+    for limit in [1, 100, 499, 500, 501, PAGE_ROWS_MAX] {
+        for scan in [Scan::all("by_created"), Scan::all("pk"), Scan::equal("by_status", ["failed".into()])] {
+            for scan in [scan.clone().limit(limit), scan.limit(limit).descending()] {
+                let of = |view: &dyn View| keys(&view.scan(&tasks::DEF, &scan).unwrap());
+                assert_eq!(of(&overlay), of(&plain), "{scan:?}");
+            }
+        }
+    }
 }

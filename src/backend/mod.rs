@@ -73,6 +73,9 @@ pub trait Backend: Below {
     /// Leaves the store as it was before `begin`.
     fn rollback(&mut self);
 
+    /// Requests that have just arrived join the batch: what others had written by now must be met by scans.
+    fn admit(&mut self) {}
+
     /// The store as one that others write to at the same time; none if this is its only writer.
     fn shared(&mut self) -> Option<&mut dyn SharedBackend> {
         None

@@ -109,7 +109,9 @@ impl Command for Enqueue {
             let same =
                 row.r#type == self.r#type && row.max_attempts == max_attempts && row.params.same_content(&self.params);
             if same {
-                return Ok(EnqueueAnswer { id, enqueued_at_position: row.enqueued_at_position, enqueued: None });
+                let enqueued = cx.own_event(row.enqueued_at_position);
+                let enqueued_at_position = if enqueued.is_some() { 0 } else { row.enqueued_at_position };
+                return Ok(EnqueueAnswer { id, enqueued_at_position, enqueued });
             }
             return Err(Rejection::already_exists(format!("job {id} exists with other content")).into());
         }
@@ -191,13 +193,18 @@ impl Command for ClaimNext {
 
 /// The job with the smallest place in the queue among those waiting and those whose claim is dead.
 fn next_claimable(cx: &mut Decision<'_>, types: Option<&BTreeSet<String>>) -> Result<Option<Arc<JobRow>>, Error> {
+    let queues = types.map_or(1, BTreeSet::len);
+    if queues > TYPES_MAX {
+        return Err(Rejection::invalid(format!("types: at most {TYPES_MAX}, found {queues}")).into());
+    }
+    // One whose attempts are exhausted is not for claiming: requeue_expired will fail it.
+    let wanted = |row: &JobRow| !row.is_exhausted() && types.is_none_or(|types| types.contains(&row.r#type));
+    // Dead claims first: where others write meanwhile, a job that goes from there back into the queue is met in one of them.
+    let mut candidates = cx.scan::<Jobs>(&dead_claims(cx.now()).limit(CANDIDATES_MAX - queues))?;
+    candidates.retain(|row| wanted(row));
     let queued = Cell::from(JobState::Queued.as_str());
-    let mut candidates = Vec::new();
     match types {
-        None => candidates = cx.scan::<Jobs>(&Scan::equal("by_state", [queued]).limit(1))?,
-        Some(types) if types.len() > TYPES_MAX => {
-            return Err(Rejection::invalid(format!("types: at most {TYPES_MAX}, found {}", types.len())).into());
-        }
+        None => candidates.extend(cx.scan::<Jobs>(&Scan::equal("by_state", [queued]).limit(1))?),
         Some(types) => {
             for name in types {
                 let first = Scan::equal("by_type", [queued.clone(), Cell::from(&**name)]).limit(1);
@@ -205,10 +212,6 @@ fn next_claimable(cx: &mut Decision<'_>, types: Option<&BTreeSet<String>>) -> Re
             }
         }
     }
-    let dead = cx.scan::<Jobs>(&dead_claims(cx.now()).limit(CANDIDATES_MAX - candidates.len()))?;
-    // One whose attempts are exhausted is not for claiming: requeue_expired will fail it.
-    let wanted = |row: &JobRow| !row.is_exhausted() && types.is_none_or(|types| types.contains(&row.r#type));
-    candidates.extend(dead.into_iter().filter(|row| wanted(row)));
     Ok(candidates.into_iter().min_by_key(|row| row.enqueued_at_position))
 }
 

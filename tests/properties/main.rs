@@ -252,6 +252,22 @@ proptest! {
 }
 
 proptest! {
+    #![proptest_config(cases(16))]
+
+    /// Where many may write, a batch is decided on cached rows and gets its places from the script.
+    #[test]
+    fn a_shared_store_answers_like_one_in_memory((theme, steps) in sequence()) {
+        let mut driver = Driver::new(theme, &[Store::memory, Store::redis]);
+        steps.iter().for_each(|step| driver.run(step));
+        driver.check();
+        let live = driver.stores[1].rows().dump();
+        driver.stores[1].reopen();
+        assert_eq!(driver.stores[1].rows().dump(), live, "reopened");
+        driver.check();
+    }
+}
+
+proptest! {
     #![proptest_config(cases(64))]
 
     /// CR3: any order of recording distinct runs under a constant limit gives the same rows.

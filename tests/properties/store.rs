@@ -5,10 +5,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde_json::{Map, Value};
 use tasklog::{
     Config, Error, OpenOptions, Rejection, StoreUrl, TaskStore,
-    log::{Commit, ManualClock, Position},
+    log::{Clock, Commit, ManualClock, Position},
     projections::{AnyRow, PAGE_ROWS_MAX, Scan, TABLES, cell_json, table},
     wire,
 };
+use tasklog_testing::RedisServer;
 
 /// Small bounds, so that short sequences reach them.
 pub const SESSIONS_MAX: u64 = 3;
@@ -21,6 +22,7 @@ pub struct Store {
     url: StoreUrl,
     clock: ManualClock,
     _folder: Option<tempfile::TempDir>,
+    _server: Option<Arc<RedisServer>>,
 }
 
 /// A reply without the ids that a store mints.
@@ -44,8 +46,16 @@ impl Store {
         Self::open(StoreUrl::Sqlite(folder.path().join("tasklog.db")), clock, Some(folder))
     }
 
+    /// A store under a prefix of its own, on a server that all tests of this process share. It keeps a recording's time,
+    /// so that the test moves its clock.
+    pub fn redis(clock: &ManualClock) -> Self {
+        let server = RedisServer::shared();
+        let url = format!("{}?prefix={}", server.url(), uuid::Uuid::now_v7()).parse().unwrap();
+        Self { _server: Some(server), ..Self::open(url, clock, None) }
+    }
+
     fn open(url: StoreUrl, clock: &ManualClock, folder: Option<tempfile::TempDir>) -> Self {
-        let mut store = Self { store: None, url, clock: clock.clone(), _folder: folder };
+        let mut store = Self { store: None, url, clock: clock.clone(), _folder: folder, _server: None };
         store.open_again();
         store
     }
@@ -59,7 +69,11 @@ impl Store {
             alias_history_retention: ALIAS_STATES_MAX,
             ..Config::default()
         };
-        let options = OpenOptions { config, clock: Arc::new(self.clock.clone()), ..OpenOptions::default() };
+        let clock = Arc::new(self.clock.clone());
+        // In Redis only a recording's store leaves its clock to the process.
+        let recording_from = matches!(self.url, StoreUrl::Redis(_)).then_some(0);
+        let recording_clock = recording_from.map(|_| Arc::clone(&clock) as Arc<dyn Clock>);
+        let options = OpenOptions { config, clock, recording_from, recording_clock, ..OpenOptions::default() };
         self.store = Some(TaskStore::open_with(&self.url, options).unwrap());
     }
 

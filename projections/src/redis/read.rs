@@ -40,22 +40,32 @@ fn hashes(
     keys: &[String],
     rows: &mut Vec<Option<Held>>,
 ) -> Result<(), StoreError> {
-    let found: Vec<Fields> = link.ask(|conn| {
-        let mut pipe = ::redis::pipe();
-        for key in keys {
-            pipe.cmd("HGETALL").arg(row_hash(names, table, key));
-        }
-        pipe.query(conn)
-    })?;
-    let numbers: Vec<Option<Vec<u8>>> = match shape(table) {
+    type Found = (Vec<Fields>, Vec<Option<Vec<u8>>>);
+    let (found, numbers): Found = match shape(table) {
+        // A cursor's number has a key of its own: both are one moment's.
         Shape::Cursor => link.ask(|conn| {
             let mut pipe = ::redis::pipe();
+            pipe.atomic();
             for key in keys {
+                pipe.cmd("HGETALL").arg(row_hash(names, table, key));
                 pipe.cmd("GET").arg(names.of(table, &suffix(table, key)));
             }
-            pipe.query(conn)
+            let values: Vec<::redis::Value> = pipe.query(conn)?;
+            let pairs = values
+                .chunks(2)
+                .map(|pair| Ok((::redis::from_redis_value_ref(&pair[0])?, ::redis::from_redis_value_ref(&pair[1])?)));
+            Ok(pairs.collect::<::redis::RedisResult<Vec<_>>>()?.into_iter().unzip())
         })?,
-        _ => Vec::new(),
+        _ => {
+            let found = link.ask(|conn| {
+                let mut pipe = ::redis::pipe();
+                for key in keys {
+                    pipe.cmd("HGETALL").arg(row_hash(names, table, key));
+                }
+                pipe.query(conn)
+            })?;
+            (found, Vec::new())
+        }
     };
     for (at, (key, mut fields)) in keys.iter().zip(found).enumerate() {
         if fields.is_empty() {
@@ -128,6 +138,7 @@ fn runs_of(
     }
     let found: Vec<(Vec<String>, Option<String>)> = link.ask(|conn| {
         let mut pipe = ::redis::pipe();
+        pipe.atomic();
         for key in &known {
             let (set, ran_at) = runs(names, table, key);
             let (revs, field) = rev_place(names, table, key);

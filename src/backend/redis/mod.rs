@@ -74,7 +74,7 @@ pub struct RedisBackend {
     generation: u64,
     /// The server's clock, and when it was read.
     clock: Option<(Millis, Instant)>,
-    /// First outcomes that the last calls found under an id.
+    /// First outcomes that the last batch found under the ids of its commands.
     answers: HashMap<CommitId, Stored, RandomState>,
     /// Whether rows were overtaken in the last call.
     overtaken: bool,
@@ -512,6 +512,8 @@ impl Below for RedisBackend {
 
     fn learn(&mut self, table: &'static TableDef, keys: &[String]) -> Result<Vec<Known>, StoreError> {
         let view = self.tables.below();
+        // What was read along indexes before is older than these rows will be: a decision must not see both.
+        view.forget_pages();
         let rows = view.rows(table, keys)?;
         let tombstones = view.tombstones(table, keys)?;
         Ok(rows.into_iter().zip(tombstones).collect())
@@ -543,7 +545,7 @@ impl Backend for RedisBackend {
 
     /// The script finds first outcomes; those that it found are here.
     fn find(&mut self, id: CommitId) -> Result<Option<Stored>, StoreError> {
-        Ok(self.answers.remove(&id))
+        Ok(self.answers.get(&id).cloned())
     }
 
     fn append(&mut self, _: Millis, _: &[NewCommit], _: &mut dyn Revs) -> Result<Vec<Outcome>, StoreError> {
@@ -557,6 +559,10 @@ impl Backend for RedisBackend {
 
     fn commit(&mut self) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    fn admit(&mut self) {
+        self.tables.below().forget_pages();
     }
 
     fn rollback(&mut self) {
@@ -581,6 +587,8 @@ impl Backend for RedisBackend {
 impl SharedBackend for RedisBackend {
     fn write(&mut self, now: Millis, items: &[Item], changes: Vec<RowChange>) -> Result<Written, StoreError> {
         let changes = self.tables.take_with(changes)?;
+        // Whoever asked for them has been answered while this batch was decided.
+        self.answers.clear();
         let together = matches!(self.time, Time::Given(_));
         let mut groups = groups(items, &changes, together);
         let mut written = Written {
@@ -608,7 +616,11 @@ impl SharedBackend for RedisBackend {
         }
         written.placed.spans.sort_unstable_by_key(|(first, ..)| *first);
         written.placed.head = self.head;
-        self.look_up(&mut written.stale)?;
+        if let Err(error) = self.look_up(&mut written.stale) {
+            // What was written is written. The decisions that were not will be found stale once more.
+            tracing::warn!(error = error.full(), "rows that had changed could not be read again");
+            written.stale.clear();
+        }
         Ok(written)
     }
 }
