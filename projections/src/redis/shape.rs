@@ -263,14 +263,13 @@ impl Writer<'_> {
         let mut members = Vec::new();
         match table.name {
             "sessions" => members.extend(scored("_lru", row.dies_at())),
-            // Their sorted sets by expiry and by key tell the rows.
-            "idempotency_cache" | "admin_sessions" | "canary_runs" => {}
             "cdc_cursors" => {
                 let (sink, index) = (text("sink_name").unwrap_or_default(), text("index_uid").unwrap_or_default());
                 let set = name(&format!("_index:{}", escaped(&sink)));
                 members.push(Member { set, score: None, member: escaped(&index) });
             }
-            _ => members.push(plain("_index")),
+            _ if has_index_set(table) => members.push(plain("_index")),
+            _ => {}
         }
         match table.name {
             "node_settings_version" => {
@@ -293,6 +292,12 @@ impl Writer<'_> {
         }
         members
     }
+}
+
+/// Whether a set `_index` lists the table's rows. Of the others, sorted sets by expiry and by key do.
+#[must_use]
+pub fn has_index_set(table: &TableDef) -> bool {
+    !matches!(table.name, "sessions" | "idempotency_cache" | "admin_sessions" | "canary_runs" | "cdc_cursors")
 }
 
 /// A member of a helper set.
