@@ -14,4 +14,4 @@ mod verify;
 pub use compare::{Difference, compare, live_rows};
 pub use fold::{FOLD_ROWS_MAX, Folder, catch_up};
 pub use history::{FieldChange, Step, history};
-pub use verify::{Finding, Report, Verifier};
+pub use verify::{Finding, Problem, Report, Verifier};

@@ -34,6 +34,30 @@ pub enum Finding {
     },
     /// A row that the live tables and the log do not agree on.
     Row(Difference),
+    /// What leads to rows (an index, a set, a tombstone) does not agree with them.
+    Helper {
+        /// The table.
+        table: &'static str,
+        /// The row key; what was found there, if it is none.
+        key: String,
+        /// What it is that is wrong.
+        helper: String,
+        /// How.
+        problem: Problem,
+    },
+}
+
+/// What is wrong with something that leads to a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// The row's entry is not there.
+    Missing,
+    /// There is an entry that no row gives.
+    Stray,
+    /// The row's entry holds something else.
+    Wrong,
+    /// A key of a wrong type is in the way; what the store says of it.
+    InTheWay(String),
 }
 
 impl fmt::Display for Finding {
@@ -44,6 +68,12 @@ impl fmt::Display for Finding {
             Self::Event { position, why } => write!(f, "event {position}: {why}"),
             Self::Commit { position, why } => write!(f, "commit at event {position}: {why}"),
             Self::Row(difference) => difference.fmt(f),
+            Self::Helper { table, key, helper, problem } => match problem {
+                Problem::Missing => write!(f, "{table}/{key}: missing from {helper}"),
+                Problem::Stray => write!(f, "{table}/{key}: in {helper}, but the log says it does not belong there"),
+                Problem::Wrong => write!(f, "{table}/{key}: {helper} does not hold what the log says"),
+                Problem::InTheWay(why) => write!(f, "{table}: {helper} is of a wrong type: {why}"),
+            },
         }
     }
 }
@@ -66,7 +96,8 @@ pub struct Report {
 }
 
 impl Report {
-    fn add(&mut self, finding: Finding) {
+    /// Adds what was found; beyond the first thousand it is only counted.
+    pub fn add(&mut self, finding: Finding) {
         self.found += 1;
         if self.findings.len() < FINDINGS_KEPT_MAX {
             self.findings.push(finding);
@@ -151,10 +182,39 @@ impl Verifier {
         Ok(())
     }
 
-    fn flush(&mut self, fresh: &mut dyn View) -> Result<(), StoreError> {
+    /// Writes what was folded so far to `fresh`.
+    ///
+    /// # Errors
+    /// The view's.
+    pub fn flush(&mut self, fresh: &mut dyn View) -> Result<(), StoreError> {
         let changes = self.folder.changes();
         let at = fresh.checkpoint()?;
         fresh.apply(&changes, &at, &at)
+    }
+
+    /// Whether the events of an entity could not all be folded, so that its row cannot be compared.
+    #[must_use]
+    pub fn is_tainted(&self, table: &str, key: &str) -> bool {
+        !self.tainted.is_empty() && self.tainted.contains(&(table.to_owned(), key.to_owned()))
+    }
+
+    /// What was found so far.
+    pub fn report(&mut self) -> &mut Report {
+        &mut self.report
+    }
+
+    /// The report, for whoever has compared the rows in another way; all of the log up to `head` was to be taken.
+    #[must_use]
+    pub fn end(mut self, head: Position) -> Report {
+        self.check_end(head);
+        self.report
+    }
+
+    fn check_end(&mut self, head: Position) {
+        if self.next <= head {
+            self.report.add(Finding::Gap { first: self.next, last: head });
+        }
+        self.report.head = head;
     }
 
     /// Compares what was replayed with the live tables, once every page up to `log`'s head was taken.
@@ -164,15 +224,12 @@ impl Verifier {
     pub fn finish(mut self, log: &dyn Log, live: &dyn View, fresh: &mut dyn View) -> Result<Report, StoreError> {
         self.flush(fresh)?;
         let head = log.head()?;
-        if self.next <= head.position {
-            self.report.add(Finding::Gap { first: self.next, last: head.position });
-        }
+        self.check_end(head.position);
         let at = live.checkpoint()?;
         if at != head {
             let why = format!("the tables reflect {at}, the head of the log is {head}");
             self.report.add(Finding::Commit { position: head.position, why });
         }
-        self.report.head = head.position;
         for table in TABLES {
             let (report, tainted) = (&mut self.report, &self.tainted);
             let rows = compare(table, live, fresh, head.recorded_at, |difference| {

@@ -2,7 +2,7 @@ use std::time::Instant;
 
 use clap::Args;
 use serde_json::json;
-use tasklog_log::Position;
+use tasklog_log::{Position, redis::RedisUrl};
 use tasklog_projections::{TABLES, TableDef};
 
 use super::{
@@ -11,7 +11,10 @@ use super::{
     output::{self, BAD, GOOD, number},
     rows::parse_table,
 };
-use crate::{Error, Rejection, StoreUrl, store::sqlite};
+use crate::{
+    Error, Rejection, StoreUrl,
+    store::{redis, sqlite},
+};
 
 /// Check that positions are dense, every checksum and every link holds, and that a replay of the log into fresh tables
 /// gives exactly the live ones.
@@ -69,10 +72,14 @@ impl Verify {
 
 impl Rebuild {
     pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
-        let StoreUrl::Sqlite(path) = &context.url else {
-            return Err(Rejection::invalid("a store in memory is built anew each time it is opened").into());
-        };
         let tables: Vec<&'static TableDef> = if self.tables.is_empty() { TABLES.to_vec() } else { self.tables };
+        let path = match &context.url {
+            StoreUrl::Sqlite(path) => path,
+            StoreUrl::Redis(url) => return repair(url, &tables, context),
+            StoreUrl::Memory => {
+                return Err(Rejection::invalid("a store in memory is built anew each time it is opened").into());
+            }
+        };
         let total = context.open_to_read()?.head()?;
         let began = Instant::now();
         let bar = output::progress(Some(total.0), "events");
@@ -97,6 +104,41 @@ impl Rebuild {
         }
         Ok(Ended::Well)
     }
+}
+
+/// Tables in Redis are repaired in place, while writers go on.
+fn repair(url: &RedisUrl, tables: &[&'static TableDef], context: &Context) -> Result<Ended, Error> {
+    let began = Instant::now();
+    let bar = output::progress(None, "events");
+    let repairs = redis::rebuild(url, tables, |position: Position| bar.set_position(position.0))?;
+    bar.finish_and_clear();
+    let seconds = began.elapsed().as_secs_f64();
+    let mut mask = Mask::new(context.out.show_sensitive);
+    let in_the_way: Vec<_> = repairs.in_the_way.iter().map(|(key, why)| (mask.redis_key(key), why)).collect();
+    if context.out.json {
+        let names: Vec<_> = tables.iter().map(|table| table.name).collect();
+        let keys: Vec<_> = in_the_way.iter().map(|(key, _)| key).collect();
+        let value = json!({
+            "tables": names, "events": repairs.position, "seconds": seconds, "repaired": repairs.repaired,
+            "in_the_way": keys, "peak_rss_mb": peak_rss_mb(),
+        });
+        context.out.line(value.to_string())?;
+    } else {
+        for (key, _) in &in_the_way {
+            context.out.line(format!(
+                "{}✗{} {key} is of a wrong type and was left alone: remove it, and rebuild again",
+                BAD.render(),
+                BAD.render_reset()
+            ))?;
+        }
+        context.out.line(format!(
+            "{} tables compared with {} events in {seconds:.1} s, {} entities repaired",
+            tables.len(),
+            number(repairs.position.0),
+            number(repairs.repaired),
+        ))?;
+    }
+    Ok(if in_the_way.is_empty() { Ended::Well } else { Ended::Refused })
 }
 
 /// The most memory this process has had, in MB, where the system tells.

@@ -54,6 +54,16 @@ impl Mask {
         }
     }
 
+    /// The name of a key in Redis, without the prefix: that of a row has the row's key in it.
+    pub(crate) fn redis_key(&mut self, name: &str) -> String {
+        let of_row = name.split_once(':').filter(|(_, rest)| !rest.starts_with('_'));
+        let table = TABLES.iter().find(|table| of_row.is_some_and(|(first, _)| first == table.key_prefix));
+        match (table, of_row) {
+            (Some(table), Some((first, rest))) => format!("{first}:{}", self.key(table, rest)),
+            _ => name.to_owned(),
+        }
+    }
+
     /// A payload: every member whose name is that of a sensitive column, however deep.
     pub(crate) fn payload(&mut self, table: &TableDef, value: Value) -> Value {
         if self.show || table.sensitive.is_empty() {
@@ -81,6 +91,12 @@ impl Mask {
     /// What a verification has found.
     pub(crate) fn finding(&mut self, finding: &Finding) -> Finding {
         let mut finding = finding.clone();
+        if let Finding::Helper { table, key, helper, .. } = &mut finding
+            && let Some(table) = tasklog_projections::table(table)
+        {
+            *key = self.key(table, key);
+            *helper = self.redis_key(helper);
+        }
         let Finding::Row(row) = &mut finding else { return finding };
         let (Difference::Missing { table, key, .. }
         | Difference::Stray { table, key, .. }

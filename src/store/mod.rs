@@ -7,11 +7,13 @@ mod pool;
 mod recording;
 pub(crate) mod redis;
 mod replica;
+mod scratch;
 pub mod sqlite;
 mod url;
 
 pub use marker::Following;
 pub use recording::{RECORDING_FROM, Recording};
+pub use redis::Repairs;
 pub(crate) use replica::{Role, SqliteReplica};
 pub use url::{ParseUrlError, StoreUrl};
 
@@ -483,7 +485,26 @@ impl TaskStore {
         match &self.inner.read {
             ReadSide::Sqlite(pool) => pool.with(|conn| Ok(sqlite::verify(conn, note)?)),
             ReadSide::Memory(backend) => Ok(sqlite::verify_views(&backend.log, &backend.view, note)?),
-            ReadSide::Redis(read) => read.with(|log, view| Ok(sqlite::verify_views(log, view, note)?)),
+            ReadSide::Redis(read) => read.with(|log, view| Ok(redis::verify(log, view, note)?)),
+        }
+    }
+
+    /// Repairs tables of a store in Redis in place, while writers go on: whatever does not hold what the log says of it
+    /// (rows, indexes, sets, tombstones) is put right, each entity in one step and only if it has not changed meanwhile.
+    /// One process at a time does so; killed, it leaves what it has repaired, and the next one does the rest. `note`
+    /// hears the position.
+    ///
+    /// # Errors
+    /// `invalid` for another kind of store; `corrupt`, naming the event that cannot be folded, and then nothing was
+    /// changed; `unavailable`, also if another process goes on repairing.
+    pub fn repair(
+        &self,
+        tables: &[&'static tasklog_projections::TableDef],
+        note: impl FnMut(Position),
+    ) -> Result<Repairs, Error> {
+        match &self.inner.read {
+            ReadSide::Redis(read) => Ok(redis::rebuild(read.url(), tables, note)?),
+            _ => Err(Rejection::invalid("only a store in Redis is repaired in place: see tasklog rebuild").into()),
         }
     }
 

@@ -1,6 +1,11 @@
 //! How a store in Redis is opened: its server checked, its keys born or migrated, its tables repaired where an older
 //! program built them.
 
+mod audit;
+mod notice;
+mod rebuild;
+mod turn;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
@@ -12,8 +17,12 @@ use tasklog_log::{
 };
 use tasklog_projections::{
     TABLES,
-    redis::{Expiry, Names, RedisView, stale_tables},
+    redis::{Expiry, Names, RedisView},
 };
+
+pub(super) use self::audit::verify;
+pub use self::rebuild::Repairs;
+pub(crate) use self::rebuild::rebuild;
 
 use super::{Access, OpenOptions, RECORDING_FROM, Recording, migrate};
 use crate::{backend::RedisBackendOptions, rejection::Error};
@@ -26,7 +35,9 @@ const MIGRATE: &str = "
 local at = redis.call('GET', KEYS[1]) or '0'
 if at ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2])
-for i = 3, #ARGV, 2 do redis.call('HSETNX', KEYS[2], ARGV[i], ARGV[i + 1]) end
+-- Beside a log that has events, nobody knows what is in a table: it is to be repaired first.
+local empty = (redis.call('HGET', KEYS[3], 'position') or '0') == '0'
+for i = 3, #ARGV, 2 do redis.call('HSETNX', KEYS[2], ARGV[i], empty and ARGV[i + 1] or '0') end
 return 1";
 
 /// A store that is ready.
@@ -80,8 +91,11 @@ pub(crate) fn prepare(url: &RedisUrl, options: &OpenOptions) -> Result<Prepared,
             None => Arc::new(ManualClock::at(from)) as Arc<dyn Clock>,
         }),
     };
-    if let Some(table) = stale_tables(&link, &names)?.first() {
-        return Err(StoreError::unavailable(format!("table {} is to be rebuilt: run tasklog rebuild", table.name)));
+    if let Some(table) = notice::broken_tables(&link, &names)?.first() {
+        if options.access == Access::Read {
+            return Err(StoreError::unavailable(format!("table {} is to be rebuilt: run tasklog rebuild", table.name)));
+        }
+        rebuild::at_open(&link, &url.prefix, &time)?;
     }
     if options.access == Access::Write && facts.appendonly == Some(false) && facts.save.as_deref() == Some("") {
         tracing::warn!("{url}: {}", facts.promise());
@@ -106,7 +120,8 @@ fn apply_migrations(link: &Link, keys: &Keys, names: &Names, mut at: u32) -> Res
             args.extend([table.name.to_owned(), table.projection_version.to_string()]);
         }
         // Another process may have been faster; then the ledger says so.
-        let _: i64 = link.call(|conn| script.run(conn, &[keys.schema_version(), &names.projections()], &args))?;
+        let _: i64 =
+            link.call(|conn| script.run(conn, &[keys.schema_version(), &names.projections(), keys.head()], &args))?;
         let found: Option<u32> = link.ask(|conn| redis::cmd("GET").arg(keys.schema_version()).query(conn))?;
         migrate::check(found)?;
         at = found.unwrap_or(0).max(at);
@@ -118,6 +133,17 @@ fn recording(link: &Link, keys: &Keys) -> Result<Option<Recording>, StoreError> 
     let (time, from): (Option<String>, Option<Millis>) =
         link.ask(|conn| redis::cmd("HMGET").arg(keys.identity()).arg(&["time", "recording_from"]).query(conn))?;
     Ok((time.as_deref() == Some("given")).then(|| Recording { from: from.unwrap_or(RECORDING_FROM) }))
+}
+
+impl Reader {
+    fn open(link: &Arc<Link>, prefix: &str, time: &Time) -> Result<Self, StoreError> {
+        let expiry = match time {
+            Time::Server => Expiry::ByServer,
+            Time::Given(_) => Expiry::BySweep,
+        };
+        let view = RedisView::new(Arc::clone(link), prefix, expiry);
+        Ok(Self { log: RedisLog::open(Arc::clone(link), time.clone())?, view })
+    }
 }
 
 impl RedisRead {
@@ -153,12 +179,7 @@ impl RedisRead {
 
     fn open(&self) -> Result<Reader, StoreError> {
         let link = Arc::new(Link::new(Connector::new(self.url.clone())));
-        let expiry = match self.time {
-            Time::Server => Expiry::ByServer,
-            Time::Given(_) => Expiry::BySweep,
-        };
-        let view = RedisView::new(Arc::clone(&link), &self.url.prefix, expiry);
-        Ok(Reader { log: RedisLog::open(link, self.time.clone())?, view })
+        Reader::open(&link, &self.url.prefix, &self.time)
     }
 
     /// Waits until the log's head is beyond `after` or the time is over.

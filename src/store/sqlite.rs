@@ -24,7 +24,7 @@ use tasklog_projections::{
 };
 use tasklog_replay::{Report, Verifier, catch_up};
 
-use super::{Following, OpenOptions, Recording, lock::WriterLock, migrate, pool::Pool};
+use super::{Following, OpenOptions, Recording, lock::WriterLock, migrate, pool::Pool, scratch::Scratch};
 
 /// Events in a page of a rebuild.
 const REBUILD_PAGE_EVENTS: usize = 4_000;
@@ -292,7 +292,7 @@ impl Iterator for Ahead {
 }
 
 /// Events in a page of a verification.
-const VERIFY_PAGE_EVENTS: usize = 4_000;
+pub(super) const VERIFY_PAGE_EVENTS: usize = 4_000;
 /// So few events behind the head, the rest is read and compared under one snapshot.
 const VERIFY_TAIL_EVENTS: u64 = 50_000;
 
@@ -302,19 +302,8 @@ const VERIFY_TAIL_EVENTS: u64 = 50_000;
 /// The store's.
 pub(super) fn verify(conn: &Connection, mut note: impl FnMut(Position)) -> Result<Report, StoreError> {
     let log = SqliteLog::new(conn, Arc::new(tasklog_log::SystemClock));
-    let scratch = tempfile::Builder::new()
-        .prefix("tasklog-verify-")
-        .tempdir()
-        .map_err(|error| StoreError::unavailable_because("making a temporary folder", error))?;
-    let fresh = connection::open(&scratch.path().join("fresh.db"), FileAccess::Write)?;
-    // Nobody needs the scratch file after a crash.
-    fresh.pragma_update(None, "synchronous", 0)?;
-    SqliteLog::create(&fresh)?;
-    create_tables(&fresh, 1)?;
-    create_tables(&fresh, 2)?;
-    create_shadow(&fresh, &TABLES)?;
-    let start = Checkpoint::start(head(conn, Head::Log)?.log);
-    let mut view = SqliteView::shadow(&fresh, start);
+    let scratch = Scratch::new()?;
+    let mut view = scratch.view(&log)?;
     let mut verifier = Verifier::new(log.first()?);
     let mut step = |verifier: &mut Verifier, view: &mut SqliteView<'_>, leave: u64| -> Result<(), StoreError> {
         loop {

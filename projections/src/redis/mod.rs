@@ -4,16 +4,22 @@
 //! does, and all that a row change touches changes in one script: see [`RowWriter`], which turns changes into commands, and
 //! `ops.lua`, which checks and runs them. Nothing here uses SCAN or KEYS.
 
+mod audit;
+mod locate;
 mod names;
 mod op;
 mod order;
 mod read;
 mod shape;
+mod slot;
 mod sweep;
 
+pub use audit::{Asked, Flaw, Look, Repaired, Seen, Verdict, shown};
+pub use locate::{Role, locate};
 pub use names::{Names, escaped, suffix};
 pub use op::{Arg, Op};
-pub use shape::Expiry;
+pub use shape::{Expiry, has_index_set};
+pub use slot::{Own, Said, Slot, Slots, slots};
 
 use std::{
     collections::HashMap,

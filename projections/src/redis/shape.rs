@@ -284,17 +284,16 @@ fn fixed<'m>(names: &'m Names, table: &'static TableDef, key: &'m str, row: &Any
     let mut members = Vec::new();
     match table.name {
         "sessions" => members.extend(scored("_lru", row.dies_at())),
-        // Their sorted sets by expiry and by key tell the rows.
-        "idempotency_cache" | "admin_sessions" | "canary_runs" => {}
         "cdc_cursors" => {
             let (sink, index) = (text("sink_name").unwrap_or_default(), text("index_uid").unwrap_or_default());
             let set = name(&format!("_index:{}", escaped(&sink)));
             members.push(Member { set, score: None, member: escaped(&index).into_owned().into() });
         }
-        _ => {
+        _ if has_index_set(table) => {
             let set = Cow::Borrowed(names.all(table));
             members.push(Member { set, score: None, member: suffix(table, key) });
         }
+        _ => {}
     }
     match table.name {
         "node_settings_version" => {
@@ -317,6 +316,13 @@ fn fixed<'m>(names: &'m Names, table: &'static TableDef, key: &'m str, row: &Any
     }
     members
 }
+
+/// Whether a set `_index` lists the table's rows. Of the others, sorted sets by expiry and by key do.
+#[must_use]
+pub fn has_index_set(table: &TableDef) -> bool {
+    !matches!(table.name, "sessions" | "idempotency_cache" | "admin_sessions" | "canary_runs" | "cdc_cursors")
+}
+
 /// A member of a helper set.
 #[derive(Clone, PartialEq, Eq)]
 struct Member<'m> {

@@ -69,6 +69,32 @@ impl<'c> SqliteView<'c> {
         Self { conn, area: Area::Shadow, checkpoint: Some(at) }
     }
 
+    /// A page of the deleted rows that are remembered, with their revs, in the order of their keys.
+    ///
+    /// # Errors
+    /// `unavailable`, or `corrupt` for a rev that is none.
+    pub fn tombstones_page(
+        &self,
+        table: &TableDef,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Position)>, StoreError> {
+        let mut select = self.conn.prepare_cached(&format!(
+            "SELECT key, rev FROM {}_tombstones WHERE table_name = ?1 AND (?2 IS NULL OR key > ?2) ORDER BY key LIMIT ?3",
+            self.area.prefix()
+        ))?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let mut rows = select.query(params![table.name, after, limit])?;
+        let mut page = Vec::new();
+        while let Some(row) = rows.next()? {
+            let (key, rev): (String, i64) = (row.get(0)?, row.get(1)?);
+            let rev = Position::from_i64(rev)
+                .ok_or_else(|| StoreError::corrupt_store(format!("tombstone of {}/{key}: rev {rev}", table.name)))?;
+            page.push((key, rev));
+        }
+        Ok(page)
+    }
+
     fn put(&self, change: &RowChange) -> Result<(), StoreError> {
         let RowChange { table, key, before, buried, after, rev, at } = change;
         match (before, after) {

@@ -1,0 +1,213 @@
+use std::collections::BTreeMap;
+
+use tasklog_log::{Millis, Position};
+
+use super::{
+    Arg, Expiry, Names, Op,
+    names::suffix,
+    shape::{Shape, Writer, rev_place, row_hash, shape},
+};
+use crate::{Held, RowChange, TableDef, Tombstones};
+
+/// A place of the key space that can hold one value: what rows put there is compared slot by slot.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Slot {
+    /// A field of a hash.
+    Field {
+        /// The key.
+        hash: String,
+        /// The field.
+        field: Vec<u8>,
+    },
+    /// A member of a sorted set; its value is the score.
+    Scored {
+        /// The key.
+        set: String,
+        /// The member.
+        member: Vec<u8>,
+    },
+    /// A member of a set; its value is `1`.
+    Member {
+        /// The key.
+        set: String,
+        /// The member.
+        member: Vec<u8>,
+    },
+    /// A string.
+    Text {
+        /// The key.
+        key: String,
+    },
+    /// The instant at which a key expires, in ms; none for a key that stays.
+    Expiry {
+        /// The key.
+        key: String,
+    },
+}
+
+impl Slot {
+    /// The key it belongs to.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Field { hash: key, .. }
+            | Self::Scored { set: key, .. }
+            | Self::Member { set: key, .. }
+            | Self::Text { key }
+            | Self::Expiry { key } => key,
+        }
+    }
+
+    /// The type that the key must have, as `TYPE` answers it; none if any may expire.
+    #[must_use]
+    pub const fn kind(&self) -> Option<&'static str> {
+        match self {
+            Self::Field { .. } => Some("hash"),
+            Self::Scored { .. } => Some("zset"),
+            Self::Member { .. } => Some("set"),
+            Self::Text { .. } => Some("string"),
+            Self::Expiry { .. } => None,
+        }
+    }
+}
+
+/// What slots hold.
+pub type Slots = BTreeMap<Slot, Vec<u8>>;
+
+/// What the log says of one entity.
+#[derive(Clone, Debug)]
+pub enum Said {
+    /// There is a row, dead or alive.
+    Row(Held),
+    /// It was deleted, by the event at this position.
+    Deleted(Position),
+    /// Nothing, or nothing any more.
+    Nothing,
+}
+
+impl Said {
+    /// The position of the entity's last event.
+    #[must_use]
+    pub fn rev(&self) -> Position {
+        match self {
+            Self::Row(held) => held.rev,
+            Self::Deleted(rev) => *rev,
+            Self::Nothing => Position::ZERO,
+        }
+    }
+
+    /// The row.
+    #[must_use]
+    pub fn row(&self) -> Option<&Held> {
+        match self {
+            Self::Row(held) => Some(held),
+            _ => None,
+        }
+    }
+}
+
+/// What one entity puts into the key space: what the commands that create it would leave there. So there is one place
+/// only that knows the shapes, the writer.
+#[must_use]
+pub fn slots(names: &Names, expiry: Expiry, table: &'static TableDef, key: &str, said: &Said) -> Slots {
+    let change = RowChange {
+        table,
+        key: key.into(),
+        before: None,
+        buried: false,
+        after: said.row().map(|held| held.row.clone()),
+        rev: said.rev(),
+        at: 0,
+    };
+    if matches!(said, Said::Nothing) {
+        return Slots::new();
+    }
+    let mut slots = Slots::new();
+    let writer = Writer { names, expiry };
+    for op in writer.ops(&change, None) {
+        put(&op, &mut slots);
+    }
+    slots
+}
+
+fn put(op: &Op<'_>, slots: &mut Slots) {
+    // Positions that are written here are real: there are no other arguments.
+    let mut words = op.iter().map(|arg| match arg {
+        Arg::Bytes(bytes) => bytes.to_vec(),
+        Arg::Place(_) | Arg::Entry(..) => Vec::new(),
+    });
+    let name = words.next().unwrap_or_default();
+    let key = String::from_utf8(words.next().unwrap_or_default()).unwrap_or_default();
+    let rest: Vec<_> = words.collect();
+    match (&*name, &rest[..]) {
+        (b"HSET", pairs) => slots.extend(
+            pairs
+                .chunks_exact(2)
+                .map(|pair| (Slot::Field { hash: key.clone(), field: pair[0].clone() }, pair[1].clone())),
+        ),
+        (b"ZADD", [score, member]) => {
+            slots.insert(Slot::Scored { set: key, member: member.clone() }, score.clone());
+        }
+        (b"SADD", [member]) => {
+            slots.insert(Slot::Member { set: key, member: member.clone() }, b"1".to_vec());
+        }
+        (b"SET", [value, end @ ..]) => {
+            if let [_, at] = end {
+                slots.insert(Slot::Expiry { key: key.clone() }, at.clone());
+            }
+            slots.insert(Slot::Text { key }, value.clone());
+        }
+        (b"PEXPIREAT", [at]) => {
+            slots.insert(Slot::Expiry { key }, at.clone());
+        }
+        // What removes leaves nothing.
+        _ => {}
+    }
+}
+
+/// The keys that belong to one entity alone, and where its rev and its tombstone stand.
+#[derive(Clone, Debug)]
+pub struct Own {
+    /// The hash that holds the row; none for a row that lies in a set.
+    pub hash: Option<String>,
+    /// The string beside the hash.
+    pub outside: Option<String>,
+    /// Where the row's rev stands.
+    pub rev: Slot,
+    /// Where the rev of its tombstone stands.
+    pub tombstone: Slot,
+    /// Where short tombstones note when they were made.
+    pub buried_at: Option<Slot>,
+}
+
+impl Own {
+    /// Of one entity.
+    #[must_use]
+    pub fn of(names: &Names, table: &TableDef, key: &str) -> Self {
+        let (hash, field) = rev_place(names, table, key);
+        let shape = shape(table);
+        Self {
+            hash: (shape != Shape::Run).then(|| row_hash(names, table, key)),
+            outside: matches!(shape, Shape::Lease | Shape::Cursor).then(|| names.of(table, &suffix(table, key))),
+            rev: Slot::Field { hash, field: field.into_bytes() },
+            tombstone: Slot::Field { hash: names.tombstones(table).into(), field: key.into() },
+            buried_at: (table.tombstones == Tombstones::Short)
+                .then(|| Slot::Scored { set: names.buried_at(table).into(), member: key.into() }),
+        }
+    }
+
+    /// The instant after which the string beside the row is gone although the row is there.
+    #[must_use]
+    pub fn outside_ends(table: &TableDef, held: &Held) -> Option<Millis> {
+        match (shape(table), table.column("expires_at").map(|at| held.row.cell(at))) {
+            (Shape::Lease, Some(crate::Cell::Integer(end))) => Some(end),
+            _ => None,
+        }
+    }
+
+    /// Whether the string beside the row holds a column of it, and which.
+    #[must_use]
+    pub fn outside_column(table: &TableDef) -> Option<&'static str> {
+        (shape(table) == Shape::Cursor).then(|| table.columns[2].name)
+    }
+}
