@@ -1,5 +1,6 @@
 //! The facade: open a store, run commands, ask queries.
 
+mod epoch;
 mod lock;
 mod marker;
 mod migrate;
@@ -10,6 +11,7 @@ mod replica;
 pub mod sqlite;
 mod url;
 
+pub use epoch::Epoch;
 pub use marker::Following;
 pub use recording::{RECORDING_FROM, Recording};
 pub(crate) use replica::{Role, SqliteReplica};
@@ -22,7 +24,7 @@ use std::{
     time::Duration,
 };
 
-use tasklog_log::{Clock, Log, Millis, Position, StoreError, SystemClock, redis::RedisUrl};
+use tasklog_log::{AcceptedEpoch, Clock, Log, Millis, Position, StoreError, SystemClock, redis::RedisUrl};
 use tasklog_projections::{Scan, TABLES, View};
 use tasklog_replay::Report;
 
@@ -97,6 +99,7 @@ struct Inner {
     committer: Option<Committer>,
     read_only: Option<String>,
     clock: Arc<dyn Clock>,
+    actor: Arc<str>,
     config: Config,
     recording: Option<Recording>,
     // The lock goes last: nothing of this store writes any more.
@@ -159,6 +162,7 @@ impl TaskStore {
             read_only: None,
             read,
             clock: options.clock,
+            actor: options.actor,
             config: options.config,
             recording: None,
             _lock: None,
@@ -176,6 +180,7 @@ impl TaskStore {
             read_only,
             read: ReadSide::Redis(Box::new(read)),
             clock: options.clock,
+            actor: options.actor,
             config: options.config,
             recording,
             _lock: None,
@@ -212,6 +217,7 @@ impl TaskStore {
             read_only: None,
             read,
             clock: prepared.clock,
+            actor: options.actor,
             config: options.config,
             recording: prepared.recording,
             _lock: Some(Held { name: name.clone(), lock: Some(prepared.lock) }),
@@ -243,6 +249,7 @@ impl TaskStore {
             read_only: Some(format!("{}: {why}", path.display())),
             read: ReadSide::Sqlite(pool),
             clock: options.clock,
+            actor: options.actor,
             config: options.config,
             recording,
             _lock: None,
@@ -257,6 +264,7 @@ impl TaskStore {
             read_only: Some(why),
             read: ReadSide::Memory(backend),
             clock,
+            actor: OpenOptions::default().actor,
             config: Config::default(),
             recording: None,
             _lock: None,
@@ -454,6 +462,27 @@ impl TaskStore {
     /// The store's.
     pub fn wait(&self, after: Position, timeout: Duration) -> Result<Position, Error> {
         self.inner.read.wait(after, timeout)
+    }
+
+    /// The log's identity and epoch, and who has accepted epochs.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn epoch(&self) -> Result<Epoch, Error> {
+        epoch::read(&self.inner.read)
+    }
+
+    /// Begins the next epoch of the log: says that what it has now is to stand, although commits were lost that others
+    /// may have seen. Writers that had seen them forget what they knew and go on; followers go back to the last commit
+    /// that they have in common with the log.
+    ///
+    /// # Errors
+    /// `read_only`; `invalid` for a store in memory, which loses nothing, and for an actor or a reason of more than 1 KiB;
+    /// the store's.
+    pub fn accept_epoch(&self, actor: Option<&str>, reason: Option<&str>) -> Result<AcceptedEpoch, Error> {
+        // Whoever may not write may not do this either.
+        self.committer()?;
+        epoch::accept(&self.inner.read, actor.unwrap_or(&self.inner.actor), reason)
     }
 
     /// The recording whose time this store keeps, if it was created for one.
