@@ -7,6 +7,7 @@ mod migrate;
 mod pool;
 mod recording;
 pub(crate) mod redis;
+mod redis_copy;
 mod replica;
 pub mod sqlite;
 mod url;
@@ -14,6 +15,7 @@ mod url;
 pub use epoch::Epoch;
 pub use marker::Following;
 pub use recording::{RECORDING_FROM, Recording};
+pub(crate) use redis_copy::RedisCopy;
 pub(crate) use replica::{Role, SqliteReplica};
 pub use url::{ParseUrlError, StoreUrl};
 
@@ -525,6 +527,11 @@ impl TaskStore {
             ReadSide::Redis(read) => read.built(),
             _ => Ok(HashMap::new()),
         }
+    }
+
+    /// Whether it is a store in Redis.
+    pub(crate) fn is_redis(&self) -> bool {
+        matches!(self.inner.read, ReadSide::Redis(_))
     }
 
     /// What the server of a store in Redis promises.

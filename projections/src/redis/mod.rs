@@ -4,6 +4,7 @@
 //! does, and all that a row change touches changes in one script: see [`RowWriter`], which turns changes into commands, and
 //! `ops.lua`, which checks and runs them. Nothing here uses SCAN or KEYS.
 
+mod expire;
 mod names;
 mod op;
 mod order;
@@ -12,7 +13,7 @@ mod shape;
 mod sweep;
 
 pub use names::{Names, escaped, suffix};
-pub use op::{Arg, Op};
+pub use op::{Arg, Op, takes};
 pub use shape::Expiry;
 
 use std::{
