@@ -228,7 +228,7 @@ impl<B: Backend> Loop<B> {
 
     fn group_commit(&mut self, first: Waiting) {
         if let Err(error) = self.prepare() {
-            let _ = first.answer.send(Err(error.into()));
+            self.refuse(first, &error);
             return;
         }
         let mut made = Vec::new();
@@ -263,6 +263,16 @@ impl<B: Backend> Loop<B> {
         match self.engine.finish() {
             Ok(finished) => self.settle(&finished, made, later),
             Err(error) => self.fail(&error, made.into_iter().map(|made| made.waiting).chain(later)),
+        }
+    }
+
+    /// Nothing can be decided now: whoever waits is told so, instead of finding it out one after another.
+    fn refuse(&mut self, first: Waiting, error: &StoreError) {
+        let carried = std::mem::take(&mut self.carried);
+        let queued = std::iter::from_fn(|| self.waiting.try_recv().ok());
+        for waiting in std::iter::once(first).chain(carried).chain(queued.take(QUEUE_REQUESTS_MAX)) {
+            // A caller that went away does not want to know.
+            let _ = waiting.answer.send(Err(error.share().into()));
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use sha2::{Digest, Sha256};
-use tasklog_log::{CommitId, Log, Position, StoreError, Stored, leaf};
+use tasklog_log::{CommitId, Log, Millis, Position, StoreError, Stored, leaf};
 use tasklog_projections::{TABLES, View, cell_json};
 use tasklog_replay::{
     follow::{FOLLOW_PAGE_EVENTS, Meeting, Replica, common_point, follow, meet},
@@ -14,11 +14,13 @@ use crate::{
     Config, OpenOptions, TaskStore,
     follow::{FollowOptions, Note, OpenedSource, Source, open_source},
     rejection::{Error, Rejection},
-    store::{Access, Role, SqliteReplica, StoreUrl},
+    store::{Access, RedisCopy, Role, SqliteReplica, StoreUrl},
 };
 
 /// How often a copy catches up with a source that is still being written to, before it gives up comparing.
 const CATCH_UPS_MAX: usize = 16;
+/// ms: how far ahead of the clock rows must live to be compared where Redis removes them, at first.
+const COMPARED_AHEAD_MS_MIN: Millis = 60_000;
 /// Kept answers written in one transaction.
 const ANSWERS_PAGE: usize = 1_000;
 
@@ -40,6 +42,37 @@ impl Compared {
     #[must_use]
     pub fn equal(&self) -> bool {
         self.source == self.destination
+    }
+}
+
+/// Where a copy goes.
+enum Destination {
+    Sqlite(SqliteReplica),
+    Redis(Box<RedisCopy>),
+}
+
+impl Destination {
+    fn replica(&mut self) -> &mut dyn Replica {
+        match self {
+            Self::Sqlite(copy) => copy,
+            Self::Redis(copy) => &mut **copy,
+        }
+    }
+
+    /// Called when the copy has caught up.
+    fn settle(&mut self) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Redis(copy) => copy.settle(),
+        }
+    }
+
+    /// Keeps answers that are kept for `kept_ms` after their commits; `now` is the instant at the source.
+    fn keep_answers(&mut self, answers: &[(CommitId, Stored)], kept_ms: Millis, now: Millis) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(copy) => copy.keep_answers(answers),
+            Self::Redis(copy) => copy.keep_answers(answers, kept_ms, now),
+        }
     }
 }
 
@@ -73,18 +106,22 @@ pub fn copy(
         return Err(Rejection::invalid(format!("{from} cannot be copied to itself")).into());
     }
     let OpenedSource { source, recording_from, .. } = open_source(from)?;
-    let StoreUrl::Sqlite(path) = to else {
-        return Err(Rejection::invalid(format!("{to}: a copy there would end with this process")).into());
+    let mut copy = match to {
+        StoreUrl::Sqlite(path) => Destination::Sqlite(SqliteReplica::open(path, Role::Copy, recording_from)?),
+        StoreUrl::Redis(url) => Destination::Redis(Box::new(RedisCopy::open(url, recording_from)?)),
+        StoreUrl::Memory => {
+            return Err(Rejection::invalid(format!("{to}: a copy there would end with this process")).into());
+        }
     };
-    let mut copy = SqliteReplica::open(path, Role::Copy, recording_from)?;
-    let began_at = copy.log().head()?.position;
-    require_prefix(&*source, &copy, to)?;
+    let began_at = copy.replica().log().head()?.position;
+    require_prefix(&*source, copy.replica(), to)?;
     let options = FollowOptions { once: true, accept_divergence: false };
     for _ in 0..CATCH_UPS_MAX {
-        follow(&*source, &mut copy, options, stop, note)?;
+        follow(&*source, copy.replica(), options, stop, note)?;
         if stop.load(Ordering::Acquire) {
             return Err(StoreError::unavailable("the copy was stopped; repeat it to go on").into());
         }
+        copy.settle()?;
         let answers = copy_answers(&*source, &mut copy)?;
         if let Some((head, compared)) = compare(from, to)? {
             return Ok(Copied { from: began_at, head, answers, compared });
@@ -95,7 +132,7 @@ pub fn copy(
 }
 
 /// Refuses a destination that has anything the source has not, naming where they part.
-fn require_prefix(source: &dyn Source, copy: &SqliteReplica, to: &StoreUrl) -> Result<(), Error> {
+fn require_prefix(source: &dyn Source, copy: &mut dyn Replica, to: &StoreUrl) -> Result<(), Error> {
     let mut refused = None;
     source.session(&mut |log| {
         let mine = copy.log();
@@ -130,24 +167,25 @@ fn require_prefix(source: &dyn Source, copy: &SqliteReplica, to: &StoreUrl) -> R
 }
 
 /// Copies what repeated commands are answered, as far back as answers are kept.
-fn copy_answers(source: &dyn Source, copy: &mut SqliteReplica) -> Result<u64, StoreError> {
+fn copy_answers(source: &dyn Source, copy: &mut Destination) -> Result<u64, StoreError> {
     let retention = i64::try_from(Config::default().command_id_retention.as_millis()).unwrap_or(i64::MAX);
     let mut copied = 0;
     source.session(&mut |log| {
         let cutoff = log.now()?.saturating_sub(retention);
-        let mut at = first_since(&*copy.log(), cutoff)?.before();
+        let now = log.now()?;
+        let mut at = first_since(&*copy.replica().log(), cutoff)?.before();
         loop {
-            let page = copy.log().read(at, FOLLOW_PAGE_EVENTS)?;
+            let page = copy.replica().log().read(at, FOLLOW_PAGE_EVENTS)?;
             let Some(last) = page.last() else { return Ok(()) };
             at = last.last();
             let mut found: Vec<(CommitId, Stored)> = Vec::new();
             for id in page.iter().map(|commit| commit.meta.id) {
                 let stored = log.find(id)?;
-                let known = stored.is_none() || copy.log().find(id)?.is_some();
+                let known = stored.is_none() || copy.replica().log().find(id)?.is_some();
                 found.extend(stored.filter(|_| !known).map(|stored| (id, stored)));
             }
             for answers in found.chunks(ANSWERS_PAGE) {
-                copy.keep_answers(answers)?;
+                copy.keep_answers(answers, retention, now)?;
                 copied += answers.len() as u64;
             }
         }
@@ -172,9 +210,24 @@ fn first_since(log: &dyn Log, cutoff: i64) -> Result<Position, StoreError> {
 fn compare(from: &StoreUrl, to: &StoreUrl) -> Result<Option<(Position, Vec<Compared>)>, Error> {
     let open = |url| TaskStore::open_with(url, OpenOptions { access: Access::Read, ..OpenOptions::default() });
     let (from, to) = (open(from)?, open(to)?);
-    let (ours, copied) = to.read(|log, view| Ok((log.head()?, digests(log, view)?)))?;
-    let theirs = from.read(|log, view| if log.head()? == ours { Ok(Some(digests(log, view)?)) } else { Ok(None) })?;
-    let Some(theirs) = theirs else { return Ok(None) };
+    let now =
+        || -> Result<Millis, Error> { Ok(from.read(|log, _| Ok(log.now()?))?.max(to.read(|log, _| Ok(log.now()?))?)) };
+    // Redis removes rows when they die, not when the log goes on: where one side does, rows that will live a while
+    // longer are compared.
+    let expires = [&from, &to].iter().any(|store| store.is_redis() && store.recording().is_none());
+    let mut ahead = COMPARED_AHEAD_MS_MIN;
+    let (ours, theirs, copied) = loop {
+        let at = if expires { now()?.saturating_add(ahead) } else { Millis::MIN };
+        let (ours, copied) = to.read(|log, view| Ok((log.head()?, digests(log, view, at)?)))?;
+        let theirs =
+            from.read(|log, view| if log.head()? == ours { Ok(Some(digests(log, view, at)?)) } else { Ok(None) })?;
+        let Some(theirs) = theirs else { return Ok(None) };
+        if !expires || now()? < at {
+            break (ours, theirs, copied);
+        }
+        // It took longer than thought.
+        ahead = ahead.saturating_mul(4);
+    };
     let compared = theirs.into_iter().zip(copied).map(|((part, theirs_count, source), (_, count, destination))| {
         // A count that differs is a difference of the digests too.
         Compared { part, count: count.max(theirs_count), source, destination }
@@ -184,9 +237,9 @@ fn compare(from: &StoreUrl, to: &StoreUrl) -> Result<Option<(Position, Vec<Compa
 
 type PartDigest = (&'static str, u64, String);
 
-/// SHA-256 over the log's leaves, each after its length in 4 bytes (big-endian), and over each table's live rows at the
-/// head's instant, in key order, one JSON object and a newline each.
-fn digests(log: &dyn Log, view: &dyn View) -> Result<Vec<PartDigest>, StoreError> {
+/// SHA-256 over the log's leaves, each after its length in 4 bytes (big-endian), and over each table's rows that live at the
+/// head's instant and at `alive_at`, in key order, one JSON object and a newline each.
+fn digests(log: &dyn Log, view: &dyn View, alive_at: Millis) -> Result<Vec<PartDigest>, StoreError> {
     let head = log.head()?;
     let mut all = Vec::with_capacity(TABLES.len() + 1);
     let mut hash = Sha256::new();
@@ -205,7 +258,7 @@ fn digests(log: &dyn Log, view: &dyn View) -> Result<Vec<PartDigest>, StoreError
     all.push(("log", events, hex::encode(hash.finalize())));
     for table in TABLES {
         let mut hash = Sha256::new();
-        let rows = live_rows(table, view, head.recorded_at, |held| {
+        let rows = live_rows(table, view, head.recorded_at.max(alive_at), |held| {
             for (column, cell) in table.columns.iter().zip(held.row.cells()) {
                 let json = cell_json(column, &cell).map_err(StoreError::corrupt_store)?;
                 hash.update(format!(

@@ -21,6 +21,7 @@ mod checksum;
 mod clock;
 mod commit;
 mod deadline;
+mod epoch;
 mod error;
 mod log;
 pub mod memory;
@@ -33,6 +34,7 @@ pub use adopt::check_adopted;
 pub use checksum::{LEAF_LAYOUT_VERSION, checksum, leaf};
 pub use clock::{Clock, ManualClock, Millis, SystemClock, TIME_MS_MAX};
 pub use commit::{Chain, Commit, CommitMeta, Condition, Entity, Event, NewCommit, NewEvent};
+pub use epoch::AcceptedEpoch;
 pub use error::{StoreError, StoreErrorKind};
 pub use log::{
     Appended, COMMIT_BYTES_MAX, COMMIT_EVENTS_MAX, Checkpoint, Linked, Log, LogId, LogInfo, Outcome, READ_EVENTS_MAX,

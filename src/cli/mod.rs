@@ -4,6 +4,7 @@ mod apply;
 mod bench;
 mod catalogue;
 mod copy;
+mod epoch;
 mod events;
 mod follow;
 mod import;
@@ -62,6 +63,8 @@ enum Verb {
     Verify(maintain::Verify),
     /// Rebuild tables from the log, while readers go on
     Rebuild(maintain::Rebuild),
+    /// Show the log's epoch, or begin the next one after commits were lost
+    Epoch(epoch::Epoch),
     /// Keep a replica of another store, and keep it up to date
     Follow(follow::Follow),
     /// Copy a store, byte for byte, and compare both
@@ -161,6 +164,7 @@ fn run(verb: Verb, context: &Context) -> Result<Ended, Error> {
         Verb::Info(verb) => verb.run(context),
         Verb::Verify(verb) => verb.run(context),
         Verb::Rebuild(verb) => verb.run(context),
+        Verb::Epoch(verb) => verb.run(context),
         Verb::Follow(verb) => verb.run(context),
         Verb::Copy(verb) => verb.run(context),
         Verb::Commands(verb) => verb.run(context),

@@ -1,19 +1,23 @@
 //! The facade: open a store, run commands, ask queries.
 
+mod epoch;
 mod lock;
 mod marker;
 mod migrate;
 mod pool;
 mod recording;
 pub(crate) mod redis;
+mod redis_copy;
 mod replica;
 mod scratch;
 pub mod sqlite;
 mod url;
 
+pub use epoch::Epoch;
 pub use marker::Following;
 pub use recording::{RECORDING_FROM, Recording};
 pub use redis::Repairs;
+pub(crate) use redis_copy::RedisCopy;
 pub(crate) use replica::{Role, SqliteReplica};
 pub use url::{ParseUrlError, StoreUrl};
 
@@ -24,7 +28,7 @@ use std::{
     time::Duration,
 };
 
-use tasklog_log::{Clock, Log, Millis, Position, StoreError, SystemClock, redis::RedisUrl};
+use tasklog_log::{AcceptedEpoch, Clock, Log, Millis, Position, StoreError, SystemClock, redis::RedisUrl};
 use tasklog_projections::{Scan, TABLES, View};
 use tasklog_replay::Report;
 
@@ -99,6 +103,7 @@ struct Inner {
     committer: Option<Committer>,
     read_only: Option<String>,
     clock: Arc<dyn Clock>,
+    actor: Arc<str>,
     config: Config,
     recording: Option<Recording>,
     // The lock goes last: nothing of this store writes any more.
@@ -161,6 +166,7 @@ impl TaskStore {
             read_only: None,
             read,
             clock: options.clock,
+            actor: options.actor,
             config: options.config,
             recording: None,
             _lock: None,
@@ -178,6 +184,7 @@ impl TaskStore {
             read_only,
             read: ReadSide::Redis(Box::new(read)),
             clock: options.clock,
+            actor: options.actor,
             config: options.config,
             recording,
             _lock: None,
@@ -214,6 +221,7 @@ impl TaskStore {
             read_only: None,
             read,
             clock: prepared.clock,
+            actor: options.actor,
             config: options.config,
             recording: prepared.recording,
             _lock: Some(Held { name: name.clone(), lock: Some(prepared.lock) }),
@@ -245,6 +253,7 @@ impl TaskStore {
             read_only: Some(format!("{}: {why}", path.display())),
             read: ReadSide::Sqlite(pool),
             clock: options.clock,
+            actor: options.actor,
             config: options.config,
             recording,
             _lock: None,
@@ -259,6 +268,7 @@ impl TaskStore {
             read_only: Some(why),
             read: ReadSide::Memory(backend),
             clock,
+            actor: OpenOptions::default().actor,
             config: Config::default(),
             recording: None,
             _lock: None,
@@ -458,6 +468,27 @@ impl TaskStore {
         self.inner.read.wait(after, timeout)
     }
 
+    /// The log's identity and epoch, and who has accepted epochs.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn epoch(&self) -> Result<Epoch, Error> {
+        epoch::read(&self.inner.read)
+    }
+
+    /// Begins the next epoch of the log: says that what it has now is to stand, although commits were lost that others
+    /// may have seen. Writers that had seen them forget what they knew and go on; followers go back to the last commit
+    /// that they have in common with the log.
+    ///
+    /// # Errors
+    /// `read_only`; `invalid` for a store in memory, which loses nothing, and for an actor or a reason of more than 1 KiB;
+    /// the store's.
+    pub fn accept_epoch(&self, actor: Option<&str>, reason: Option<&str>) -> Result<AcceptedEpoch, Error> {
+        // Whoever may not write may not do this either.
+        self.committer()?;
+        epoch::accept(&self.inner.read, actor.unwrap_or(&self.inner.actor), reason)
+    }
+
     /// The recording whose time this store keeps, if it was created for one.
     #[must_use]
     pub fn recording(&self) -> Option<Recording> {
@@ -517,6 +548,11 @@ impl TaskStore {
             ReadSide::Redis(read) => read.built(),
             _ => Ok(HashMap::new()),
         }
+    }
+
+    /// Whether it is a store in Redis.
+    pub(crate) fn is_redis(&self) -> bool {
+        matches!(self.inner.read, ReadSide::Redis(_))
     }
 
     /// What the server of a store in Redis promises.

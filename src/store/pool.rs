@@ -77,6 +77,11 @@ impl Pool {
         &self.path
     }
 
+    /// The log's clock.
+    pub(super) fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
+    }
+
     /// Lends a connection.
     pub(crate) fn with<T>(&self, look: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Error> {
         let idle = self.idle().pop();

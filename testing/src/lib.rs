@@ -7,8 +7,10 @@ mod cluster;
 mod proxy;
 mod sentinel;
 mod server;
+mod switch;
 
 pub use cluster::RedisCluster;
 pub use proxy::{Cut, CuttingProxy};
 pub use sentinel::RedisSentinel;
 pub use server::{RedisServer, free_port};
+pub use switch::SwitchProxy;

@@ -63,6 +63,18 @@ impl RedisServer {
         })
     }
 
+    /// A replica of `primary` that has all that it has.
+    #[must_use]
+    pub fn replica_of(primary: &Self) -> Self {
+        let replica = Self::start_with(&[("replicaof", &format!("127.0.0.1 {}", primary.port()))]);
+        let began = Instant::now();
+        while !replica.run::<String>(&["INFO", "replication"]).contains("master_link_status:up") {
+            assert!(began.elapsed() < STARTING_MAX, "no link to the primary: {}", replica.log());
+            thread::sleep(Duration::from_millis(10));
+        }
+        replica
+    }
+
     /// Starts the process again after it ended, on the same port and folder.
     pub fn restart(&mut self) {
         self.kill();

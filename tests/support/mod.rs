@@ -2,5 +2,6 @@
 #![allow(dead_code)]
 
 pub mod program;
+pub mod registry;
 pub mod script;
 pub mod shared;

@@ -48,6 +48,12 @@ impl Keys {
         &self.identity
     }
 
+    /// List: the epochs that were accepted, oldest first, each as a JSON object of strings.
+    #[must_use]
+    pub fn epochs(&self) -> String {
+        format!("{}:_epochs", self.prefix)
+    }
+
     /// String: what the caller of a named commit was answered.
     #[must_use]
     pub fn answer(&self, commit: CommitId) -> String {

@@ -110,6 +110,11 @@ impl RedisLog {
         &self.shared.link
     }
 
+    /// Whether its time is not the server's.
+    pub(super) fn keeps_given_time(&self) -> bool {
+        matches!(self.shared.time, Time::Given(_))
+    }
+
     /// The head. Behind a new connection the stream is asked whether it ends there.
     fn look(&self) -> Result<Look, StoreError> {
         let Shared { link, keys, checked, .. } = &*self.shared;

@@ -10,9 +10,11 @@
 //! transaction. [`connection`] says how it must be opened.
 
 pub mod connection;
+mod epochs;
 mod heads;
 mod read;
 
+pub use epochs::{accept_epoch, accepted_epochs};
 pub use heads::{Head, read_head, write_head};
 
 use std::{sync::Arc, thread, time::Duration};

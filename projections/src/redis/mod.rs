@@ -5,6 +5,7 @@
 //! `ops.lua`, which checks and runs them. Nothing here uses SCAN or KEYS.
 
 mod audit;
+mod expire;
 mod locate;
 mod names;
 mod op;
@@ -17,7 +18,7 @@ mod sweep;
 pub use audit::{Asked, Flaw, Look, Repaired, Seen, Verdict, shown};
 pub use locate::{Role, locate};
 pub use names::{Names, escaped, suffix};
-pub use op::{Arg, Op};
+pub use op::{Arg, Op, takes};
 pub use shape::{Expiry, has_index_set};
 pub use slot::{Own, Said, Slot, Slots, slots};
 

@@ -32,5 +32,12 @@ impl<'a> Arg<'a> {
     }
 }
 
+/// Whether a command only takes away. A value that moves from one row to another must be taken before it is given.
+#[must_use]
+pub fn takes(op: &Op<'_>) -> bool {
+    matches!(op.first(), Some(Arg::Bytes(name))
+        if matches!(&**name, b"HDEL" | b"ZREM" | b"SREM" | b"DEL" | b"ZREMRANGEBYSCORE"))
+}
+
 /// One Redis command that changes a key of the tables: its name, its key and the rest.
 pub type Op<'a> = Vec<Arg<'a>>;

@@ -136,6 +136,8 @@ if writes then
         elseif type(added) == 'table' then
           if string.find(added.err, 'ID specified', 1, true) then
             return redis.error_reply('LOSTLOG ' .. KEYS[1] .. ' has entries beyond its head, which is ' .. head[1])
+          elseif string.find(added.err, 'WRONGTYPE', 1, true) then
+            return redis.error_reply('WRONGTYPE ' .. KEYS[1] .. ' is no stream any more, the log was kept there')
           end
           return added
         end

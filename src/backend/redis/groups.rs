@@ -9,7 +9,7 @@ use tasklog_log::{
 };
 use tasklog_projections::{
     RowChange,
-    redis::{Arg, Op, RedisView, pack_bytes},
+    redis::{Op, RedisView, pack_bytes, takes},
     table,
 };
 
@@ -259,14 +259,10 @@ impl Packer<'_> {
         let writer = self.view.writer();
         let ops: Vec<Op<'_>> = group.changes.iter().flat_map(|change| writer.ops(change, Some(self.now))).collect();
         // A value that moves from one row to another must be taken before it is given.
-        let (taken, given): (Vec<_>, Vec<_>) = ops.into_iter().partition(is_taking);
+        let (taken, given): (Vec<_>, Vec<_>) = ops.into_iter().partition(takes);
         let ops: Vec<_> = taken.into_iter().chain(given).collect();
         tasklog_projections::redis::pack_ops(&ops, out, place);
     }
-}
-
-fn is_taking(op: &Op<'_>) -> bool {
-    matches!(&op[0], Arg::Bytes(name) if matches!(&**name, b"HDEL" | b"ZREM" | b"SREM" | b"DEL" | b"ZREMRANGEBYSCORE"))
 }
 
 /// Where a place of the batch stands in its group: 1 for the group's first event.

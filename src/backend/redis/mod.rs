@@ -44,6 +44,8 @@ const CLOCK_LAG_MAX_MS: u64 = 1_000;
 const TURN_PAUSE: Duration = Duration::from_micros(300);
 /// How often a lost connection is opened again while the outcome of a call is unknown.
 const RESOLVE_PAUSE: Duration = Duration::from_millis(20);
+/// No connection has this number.
+const NOT_COMPARED: u64 = u64::MAX;
 /// How often a call is made again because the connection was replaced before it.
 const CALLS_MAX: usize = 3;
 
@@ -76,6 +78,8 @@ pub struct RedisBackend {
     clock: Option<(Millis, Instant)>,
     /// First outcomes that the last batch found under the ids of its commands.
     answers: HashMap<CommitId, Stored, RandomState>,
+    /// Whether the log has entered a new epoch, and the next batch is to begin without any row known.
+    forget: bool,
     /// Whether rows were overtaken in the last call.
     overtaken: bool,
     /// Whether somebody else has a turn.
@@ -128,6 +132,7 @@ impl RedisBackend {
             generation: link.generation(),
             clock: None,
             answers: HashMap::default(),
+            forget: false,
             overtaken: false,
             waits: false,
             link,
@@ -140,6 +145,9 @@ impl RedisBackend {
     /// # Errors
     /// `diverged`, naming both.
     fn compare(&mut self) -> Result<bool, StoreError> {
+        // Until it has gone well, every batch begins with it.
+        self.generation = NOT_COMPARED;
+        let generation = self.link.generation();
         let now = self.tables.below().checkpoint()?;
         let known = self.head;
         let diverged = |log: Checkpoint| StoreError::Diverged { checkpoint: Box::new(known), log: Box::new(log) };
@@ -148,17 +156,24 @@ impl RedisBackend {
         }
         let accepted = now.log.epoch > known.log.epoch;
         if !accepted {
-            if now.position < known.position {
+            if now.position < known.position || (now.position == known.position && now.commit != known.commit) {
                 return Err(diverged(now));
             }
             if let Some(found) = commit_at(&self.log, known.position)?
                 && found.commit != known.commit
             {
-                return Err(diverged(Checkpoint { log: now.log, ..found }));
+                // It may end elsewhere; what counts is what the log has at this position.
+                return Err(diverged(Checkpoint { log: now.log, position: known.position, ..found }));
             }
         }
         self.head = now;
-        self.generation = self.link.generation();
+        if accepted {
+            tracing::warn!(from = %known, to = %now, "the log is in a new epoch: what was known of it is forgotten");
+            self.answers.clear();
+            self.forget = true;
+        }
+        // If the connection was opened for this, the next batch compares once more.
+        self.generation = generation;
         self.clock = None;
         Ok(accepted)
     }
@@ -231,7 +246,11 @@ impl RedisBackend {
             Ok(_) if replaced => Ok(Called::Replaced),
             Ok(answer) => self.judged(&answer),
             Err(error) if lost => self.resolve(items, groups, error),
-            Err(error) => Err(error),
+            Err(error) => {
+                // The next batch asks the server first, before anything is decided for it.
+                self.clock = None;
+                Err(error)
+            }
         }
     }
 
@@ -313,6 +332,7 @@ impl RedisBackend {
                 Ok(carried_out) => break carried_out,
                 Err(_) if began.elapsed() < self.resolve_max => thread::sleep(RESOLVE_PAUSE),
                 Err(unreachable) => {
+                    self.clock = None;
                     return Err(StoreError::unavailable_because(
                         "the answer of a commit was lost and its outcome is not known yet: repeat the command with its \
                          command_id to learn it",
@@ -528,7 +548,10 @@ impl Backend for RedisBackend {
         self.tables.take();
         self.tables.below().forget_pages();
         // The first call of a batch may open a new connection; what is behind it may have lost what was acknowledged.
-        if self.link.generation() == self.generation { Ok(false) } else { self.compare() }
+        if self.link.generation() != self.generation {
+            self.compare()?;
+        }
+        Ok(std::mem::take(&mut self.forget))
     }
 
     fn now(&mut self) -> Result<Millis, StoreError> {
