@@ -17,7 +17,7 @@ use tasklog_log::{
 };
 use tasklog_projections::{
     TABLES,
-    redis::{Expiry, Names, RedisView},
+    redis::{Expiry, Names, RedisView, stale_tables},
 };
 
 pub(super) use self::audit::verify;
@@ -91,11 +91,15 @@ pub(crate) fn prepare(url: &RedisUrl, options: &OpenOptions) -> Result<Prepared,
             None => Arc::new(ManualClock::at(from)) as Arc<dyn Clock>,
         }),
     };
-    if let Some(table) = notice::broken_tables(&link, &names)?.first() {
-        if options.access == Access::Read {
-            return Err(StoreError::unavailable(format!("table {} is to be rebuilt: run tasklog rebuild", table.name)));
+    match options.access {
+        Access::Read => {
+            if let Some(table) = stale_tables(&link, &names)?.first() {
+                let why = format!("table {} is to be rebuilt: run tasklog rebuild", table.name);
+                return Err(StoreError::unavailable(why));
+            }
         }
-        rebuild::at_open(&link, &url.prefix, &time)?;
+        Access::Write if notice::broken_tables(&link, &names)?.is_empty() => {}
+        Access::Write => rebuild::at_open(&link, &url.prefix, &time)?,
     }
     if options.access == Access::Write && facts.appendonly == Some(false) && facts.save.as_deref() == Some("") {
         tracing::warn!("{url}: {}", facts.promise());
