@@ -363,6 +363,7 @@ impl<B: Backend> Engine<B> {
         if let Some(reply) = self.repeated(request)? {
             return Ok(Decided::Reply(reply));
         }
+        let before = self.batch.from.position;
         self.rows.begin(self.batch.last.next());
         let mut made = Made::default();
         let decided = self.decide_fresh(request, &mut made);
@@ -377,7 +378,8 @@ impl<B: Backend> Engine<B> {
                 }
                 match error {
                     Error::Rejected(rejection) => match self.observe(request, made) {
-                        Sure::Yes if quotes => Err(rejection.without_places().into()),
+                        // Nothing stands before its own events in this batch.
+                        Sure::Yes if quotes => Err(rejection.placed(|place| Position(before.0 + place)).into()),
                         Sure::Yes => Err(rejection.into()),
                         Sure::No => Ok(Decided::Unsure),
                     },

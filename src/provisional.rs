@@ -4,21 +4,20 @@ use std::ops::Range;
 
 use tasklog_log::Position;
 
-/// What stands for a place that will never be known: its commit was refused.
-const NEVER: &str = "(an event of this transact)";
-
 /// Whether a text quotes a place. One that does so by chance makes its command wait for the next batch, and nothing else.
 pub(crate) fn is_quoted(text: &str) -> bool {
     places(text).next().is_some()
 }
 
-/// The text without the places of a commit that will not be.
-pub(crate) fn hidden(text: &str) -> String {
+/// The text with the positions that its places would have had.
+pub(crate) fn placed(text: &str, position: impl Fn(u64) -> Position) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut at = 0;
     for place in places(text) {
         shown.push_str(&text[at..place.start]);
-        shown.push_str(NEVER);
+        if let Some(place) = text[place.clone()].parse().ok().and_then(|number| Position(number).as_provisional()) {
+            shown.push_str(&position(place).to_string());
+        }
         at = place.end;
     }
     shown.push_str(&text[at..]);
@@ -43,11 +42,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_whole_numbers_that_are_places_are_hidden() {
+    fn only_whole_numbers_that_are_places_are_replaced() {
+        let position = |place| Position(10 + place);
         let place = Position::provisional(3).0;
         let text = format!("claim {place} until 5, found {place}0, at {place}");
         assert!(is_quoted(&text) && !is_quoted("claim 7 until 1700000000000, 99999999999999999999999"));
-        assert_eq!(hidden(&text), format!("claim {NEVER} until 5, found {place}0, at {NEVER}"));
-        assert_eq!(hidden("é 5"), "é 5");
+        assert_eq!(placed(&text, position), format!("claim 13 until 5, found {place}0, at 13"));
+        assert_eq!(placed("é 5", position), "é 5");
     }
 }

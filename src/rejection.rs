@@ -1,7 +1,7 @@
 //! Why a command has no reply: rejections, and the errors of the store.
 
 use serde::Serialize;
-use tasklog_log::StoreError;
+use tasklog_log::{Position, StoreError};
 
 use crate::provisional;
 
@@ -89,10 +89,10 @@ impl Rejection {
         texts.into_iter().flatten().any(|text| provisional::is_quoted(text))
     }
 
-    /// The same without the positions of a commit that it has refused.
-    pub(crate) fn without_places(mut self) -> Self {
+    /// The same with the positions that the refused commit would have had.
+    pub(crate) fn placed(mut self, position: impl Fn(u64) -> Position) -> Self {
         for text in [Some(&mut self.message), self.expected.as_mut(), self.actual.as_mut()].into_iter().flatten() {
-            *text = provisional::hidden(text);
+            *text = provisional::placed(text, &position);
         }
         self
     }

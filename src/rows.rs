@@ -90,6 +90,17 @@ struct Slot {
     stamp: u64,
     /// Nobody has looked: it is only assumed that there is no such row.
     assumed: bool,
+    /// As it was before an open batch of a shared store changed it.
+    origin: Option<Origin>,
+}
+
+/// What is known of a row, and what a batch that was not written goes back to.
+#[derive(Clone)]
+struct Origin {
+    row: Option<AnyRow>,
+    rev: Position,
+    buried: bool,
+    at: Millis,
 }
 
 struct Undo {
@@ -242,6 +253,9 @@ impl Rows {
         let Some(slot) = self.young[at].get_mut(key) else { return };
         let undo = Undo { table: at, key: key.into(), row: slot.row.take(), rev: slot.rev, at: slot.at };
         count(&mut self.counts[at], undo.row.is_some(), row.is_some());
+        if rev.as_provisional().is_some() && undo.rev.as_provisional().is_none() {
+            slot.origin = Some(Origin { row: undo.row.clone(), rev: undo.rev, buried: slot.buried, at: undo.at });
+        }
         slot.row = row;
         slot.rev = rev;
         slot.at = now;
@@ -341,13 +355,20 @@ impl Rows {
     }
 
     /// [`Rows::settle`] for a batch whose positions were provisional: `real` tells where a place went; what it does not
-    /// know was not written, and is forgotten.
+    /// know was not written, and goes back to what was known before.
     pub(crate) fn settle_shared(&mut self, real: &dyn Fn(Position) -> Option<Position>) -> Result<(), StoreError> {
         for (at, key) in std::mem::take(&mut self.touched) {
             let Some(slot) = self.young[at].get_mut(&key) else { continue };
-            let provisional = slot.rev.as_provisional().is_some();
-            let Some(rev) = real(slot.rev).filter(|_| provisional) else {
-                self.young[at].remove(&key);
+            if slot.rev.as_provisional().is_none() {
+                // Flushed for a scan and taken back, or met a second time here.
+                continue;
+            }
+            let origin = slot.origin.take();
+            let Some(rev) = real(slot.rev) else {
+                match origin.filter(|_| !slot.assumed) {
+                    Some(Origin { row, rev, buried, at }) => *slot = Slot { at, ..Slot::clean(row, rev, buried) },
+                    None => drop(self.young[at].remove(&key)),
+                }
                 continue;
             };
             let row = slot.row.take().map(|row| {
@@ -460,6 +481,7 @@ impl Slot {
             durable: rev,
             stamp: 0,
             assumed: false,
+            origin: None,
         }
     }
 }

@@ -147,7 +147,15 @@ impl Driver {
     /// Runs a line on every store.
     fn line(&mut self, line: &str) -> Result<Reply, tasklog::Rejection> {
         let before = self.stores[0].head();
-        let answers: Vec<_> = self.stores.iter().map(|store| store.run(line)).collect();
+        let first = self.stores[0].run(line);
+        if first.as_ref().is_err_and(|rejection| rejection.message.ends_with("not known yet: split it")) {
+            // What only a store that gives positions itself can do.
+            assert!(self.stores[0].is_shared() && line.contains("transact"), "{line}");
+            assert_eq!(self.stores[0].head(), before, "{line}");
+            return first;
+        }
+        let mut answers = vec![first];
+        answers.extend(self.stores[1..].iter().map(|store| store.run(line)));
         for other in &answers[1..] {
             assert_eq!(other, &answers[0], "{line}");
         }
@@ -257,12 +265,12 @@ proptest! {
     /// Where many may write, a batch is decided on cached rows and gets its places from the script.
     #[test]
     fn a_shared_store_answers_like_one_in_memory((theme, steps) in sequence()) {
-        let mut driver = Driver::new(theme, &[Store::memory, Store::redis]);
+        let mut driver = Driver::new(theme, &[Store::redis, Store::memory]);
         steps.iter().for_each(|step| driver.run(step));
         driver.check();
-        let live = driver.stores[1].rows().dump();
-        driver.stores[1].reopen();
-        assert_eq!(driver.stores[1].rows().dump(), live, "reopened");
+        let live = driver.stores[0].rows().dump();
+        driver.stores[0].reopen();
+        assert_eq!(driver.stores[0].rows().dump(), live, "reopened");
         driver.check();
     }
 }

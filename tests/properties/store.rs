@@ -84,6 +84,11 @@ impl Store {
         }
     }
 
+    /// Whether others may write to it at the same time.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.url, StoreUrl::Redis(_))
+    }
+
     /// Builds every table anew from the log.
     pub fn rebuild(&mut self) {
         let StoreUrl::Sqlite(path) = self.url.clone() else { return };
