@@ -286,7 +286,8 @@ fn durability_levels_say_when_they_were_not_reached() {
     // It is committed all the same, and said so.
     assert_eq!(json(&server.url(), &["list", "tasks"]).len(), 1);
     let _replica = RedisServer::replica_of(&server);
-    register(&store, "together").unwrap();
+    let patient = open(&format!("{}?durability=replicated:1&timeout_ms=60000", server.url()));
+    register(&patient, "together").unwrap();
 
     on(&format!("{}?durability=fsynced", server.url()), &["epoch", "--accept"])
         .with(3)
