@@ -47,14 +47,14 @@ impl Compared {
 
 /// Where a copy goes.
 enum Destination {
-    Sqlite(SqliteReplica),
+    Sqlite(Box<SqliteReplica>),
     Redis(Box<RedisCopy>),
 }
 
 impl Destination {
     fn replica(&mut self) -> &mut dyn Replica {
         match self {
-            Self::Sqlite(copy) => copy,
+            Self::Sqlite(copy) => &mut **copy,
             Self::Redis(copy) => &mut **copy,
         }
     }
@@ -107,7 +107,7 @@ pub fn copy(
     }
     let OpenedSource { source, recording_from, .. } = open_source(from)?;
     let mut copy = match to {
-        StoreUrl::Sqlite(path) => Destination::Sqlite(SqliteReplica::open(path, Role::Copy, recording_from)?),
+        StoreUrl::Sqlite(path) => Destination::Sqlite(Box::new(SqliteReplica::open(path, Role::Copy, recording_from)?)),
         StoreUrl::Redis(url) => Destination::Redis(Box::new(RedisCopy::open(url, recording_from)?)),
         StoreUrl::Memory => {
             return Err(Rejection::invalid(format!("{to}: a copy there would end with this process")).into());

@@ -209,6 +209,13 @@ fn a_trimmed_log_is_followed_by_who_is_beyond_the_trim_and_refused_by_who_is_bef
 }
 
 #[test]
+fn accepting_never_gives_birth_to_another_log() {
+    let server = RedisServer::start();
+    on(&url(server.port()), &["epoch", "--accept"]).with(3).says(&["no store at"]);
+    assert_eq!(server.run::<u64>(&["DBSIZE"]), 0);
+}
+
+#[test]
 fn epochs_of_a_file_are_accepted_in_it() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", folder.path().join("a.db").display());

@@ -26,9 +26,11 @@ pub(crate) struct Epoch {
 
 impl Epoch {
     pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
-        let store = if self.accept { context.open()? } else { context.open_to_read()? };
+        // Read first: accepting a loss must never give birth to another log where none is.
+        let mut store = context.open_to_read()?;
         let before = store.epoch()?.head.log.epoch;
         if self.accept {
+            store = context.open()?;
             store.accept_epoch(self.actor.as_deref(), self.reason.as_deref())?;
         }
         let epoch = store.epoch()?;

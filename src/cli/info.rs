@@ -71,7 +71,9 @@ impl Info {
         line("events", format!("{} to {}", first, head.position))?;
         line("newest", format!("{} ({})", output::time(head.recorded_at), head.commit))?;
         line("tables at", format!("event {}", checkpoint.position))?;
-        line("size", format!("{} bytes, and {} in the write-ahead log", number(sizes.0), number(sizes.1)))?;
+        if matches!(context.url, StoreUrl::Sqlite(_)) {
+            line("size", format!("{} bytes, and {} in the write-ahead log", number(sizes.0), number(sizes.1)))?;
+        }
         line("durability", durability)?;
         if let Some(recording) = store.recording() {
             line(
