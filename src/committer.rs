@@ -21,6 +21,8 @@ use crate::{
 
 /// Callers that may wait in the queue; the next one waits for room.
 const QUEUE_REQUESTS_MAX: usize = 4_096;
+/// How often one request, decided in its turn, asks for rows that it turned out to need.
+const LEARNED_MAX: usize = 64;
 /// How long a request may be put off without anything being known against it.
 const PUT_OFF_MAX: Duration = Duration::from_secs(10);
 /// How long the thread waits for callers that were in the last batch.
@@ -105,7 +107,8 @@ impl Committer {
     }
 
     /// [`Committer::send`] for threads outside an async runtime.
-    pub(crate) fn send_blocking(&self, request: Request) -> Result<Pending, Error> {
+    pub(crate) fn send_blocking(&self, mut request: Request) -> Result<Pending, Error> {
+        request.ordered = true;
         let (waiting, pending) = waiting(request);
         self.queue()?.blocking_send(waiting).map_err(|_| stopped())?;
         Ok(pending)
@@ -239,9 +242,9 @@ impl<B: Backend> Loop<B> {
         // Those that are here have come before the batch looks at anything.
         let mut here = self.waiting.len();
         while let Some(waiting) = next {
-            let failed = self.decide(waiting, &mut made, &mut unsure, &mut later);
+            let ends = self.decide(waiting, &mut made, &mut unsure, &mut later);
             let taken = made.len() + unsure.len();
-            if failed || taken >= requests_max || self.engine.batch_events() >= events_max {
+            if ends || taken >= requests_max || self.engine.batch_events() >= events_max {
                 break;
             }
             // What arrives while this batch is being decided still joins it.
@@ -276,7 +279,8 @@ impl<B: Backend> Loop<B> {
         }
     }
 
-    /// Decides one request; answers whether the store failed.
+    /// Decides one request; answers whether the batch takes no further one: the store failed, or what follows would
+    /// overtake it.
     fn decide(
         &mut self,
         mut waiting: Waiting,
@@ -285,7 +289,21 @@ impl<B: Backend> Loop<B> {
         later: &mut Vec<Waiting>,
     ) -> bool {
         waiting.before = waiting.request.before_round();
-        let outcome = self.engine.decide(&mut waiting.request);
+        let mut outcome = self.engine.decide(&mut waiting.request);
+        let ordered = waiting.request.ordered;
+        let mut learned = 0;
+        while ordered && matches!(outcome, Ok(Decided::Unsure)) && learned < LEARNED_MAX {
+            // Those behind it are not to overtake it.
+            if let Some(before) = waiting.before.take() {
+                waiting.request = before;
+                waiting.before = waiting.request.before_round();
+            }
+            learned += 1;
+            outcome = match self.engine.learn() {
+                Ok(()) => self.engine.decide(&mut waiting.request),
+                Err(error) => Err(error.into()),
+            };
+        }
         let failed = matches!(&outcome, Err(Error::Store(_)));
         let answer = match outcome {
             Ok(Decided::Again) => None,
@@ -294,12 +312,12 @@ impl<B: Backend> Loop<B> {
                 if let Some(before) = waiting.before.take() {
                     waiting.request = before;
                 }
-                if matches!(undecided, Decided::Unsure) {
-                    unsure.push(waiting)
+                if matches!(undecided, Decided::Unsure) && !ordered {
+                    unsure.push(waiting);
                 } else {
-                    later.push(waiting)
+                    later.push(waiting);
                 }
-                return false;
+                return ordered;
             }
             Err(error) => Some(Err(error)),
         };

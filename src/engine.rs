@@ -46,19 +46,22 @@ pub struct Request {
     pub at: Option<Millis>,
     /// What the last round of a chunked command made, if there was one.
     pub(crate) earlier: Option<ReplyMeta>,
+    /// Whether its caller sends others without waiting for the answer: they are decided, and stand in the log, in the
+    /// order in which they came.
+    pub(crate) ordered: bool,
 }
 
 impl Request {
     /// Several commands, decided in order as one commit.
     #[must_use]
     pub fn transact(commands: Vec<Box<dyn AnyCommand>>, options: CommandOptions) -> Self {
-        Self { commands, transact: true, options, at: None, earlier: None }
+        Self { commands, transact: true, options, at: None, earlier: None, ordered: false }
     }
 
     /// One command.
     #[must_use]
     pub fn one(command: Box<dyn AnyCommand>, options: CommandOptions) -> Self {
-        Self { commands: vec![command], transact: false, options, at: None, earlier: None }
+        Self { commands: vec![command], transact: false, options, at: None, earlier: None, ordered: false }
     }
 
     /// The request as it is before a round that a clash may take back; none if a round changes nothing in it.
@@ -70,6 +73,7 @@ impl Request {
             options: self.options.clone(),
             at: self.at,
             earlier: self.earlier,
+            ordered: self.ordered,
         })
     }
 }
@@ -432,6 +436,7 @@ impl<B: Backend> Engine<B> {
             asked: request.options.command_id,
             kept: None,
             first: self.batch.last,
+            ordered: request.ordered,
         });
         Sure::Yes
     }
@@ -560,7 +565,7 @@ impl<B: Backend> Engine<B> {
         let decided_at = (now != self.batch.now).then_some(now);
         let Made { conditions, events, valid_until, dead, more, look_again, .. } = made;
         let commit = NewCommit { meta: self.commit_meta(request, id), decided_at, conditions, events, answer };
-        self.push(Item { commit, valid_until, dead, asked, kept, first });
+        self.push(Item { commit, valid_until, dead, asked, kept, first, ordered: request.ordered });
         if more || (look_again && !request.transact) {
             request.earlier = Some(meta);
             if given.is_some() {

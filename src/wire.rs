@@ -77,7 +77,7 @@ pub fn parse(text: &str) -> Result<ParsedLine, Rejection> {
         command_id: line.command_id.map(CommitId),
         lease: line.lease,
     };
-    Ok(ParsedLine { request: Request { commands, transact, options, at: None, earlier: None }, at_ms })
+    Ok(ParsedLine { request: Request { commands, transact, options, at: None, earlier: None, ordered: false }, at_ms })
 }
 
 /// A recording's offset: far more than anybody records, and far from where instants end.

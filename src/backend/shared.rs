@@ -18,6 +18,8 @@ pub struct Item {
     pub kept: Option<Vec<KeptPart>>,
     /// The place of its first event, provisional.
     pub first: Position,
+    /// Whether it shares the fate of the batch's other ordered ones, and stands among them in its place.
+    pub ordered: bool,
 }
 
 /// What has become of a decision.

@@ -40,6 +40,7 @@ pub(super) fn groups<'b>(items: &'b [Item], changes: &'b [RowChange], together: 
             written.entry((&event.entity.table, &event.entity.key)).or_insert(at);
         }
     }
+    let mut first_ordered = None;
     for (at, item) in items.iter().enumerate() {
         for condition in &item.commit.conditions {
             if let Some(other) = written.get(&(&*condition.entity.table, &*condition.entity.key)) {
@@ -48,6 +49,9 @@ pub(super) fn groups<'b>(items: &'b [Item], changes: &'b [RowChange], together: 
         }
         if together && at > 0 {
             join(&mut parents, at, 0);
+        }
+        if item.ordered {
+            join(&mut parents, at, *first_ordered.get_or_insert(at));
         }
     }
     let mut places: Map<usize, usize> = Map::default();
