@@ -596,8 +596,13 @@ impl Backend for RedisBackend {
         Some(self)
     }
 
+    /// The commands of a recording are decided one by one: they stand in its order in the log, and name positions that
+    /// the commands right before them were given.
     fn batch_max(&self) -> (usize, u64) {
-        (BATCH_REQUESTS_MAX, BATCH_EVENTS_MAX)
+        match self.time {
+            Time::Server => (BATCH_REQUESTS_MAX, BATCH_EVENTS_MAX),
+            Time::Given(_) => (1, BATCH_EVENTS_MAX),
+        }
     }
 
     /// The connection opens itself.
