@@ -150,7 +150,7 @@ fn a_backlog_of_a_hundred_thousand_due_jobs_is_served_in_bounded_steps() {
         // Every second one may be claimed once only.
         let enqueue = |job: usize| {
             let args = json!({ "id": format!("j{:06}", jobs + job), "type": "x", "params": {} });
-            line("jobs.enqueue", if job % 2 == 0 { args } else { with(args, "max_attempts", json!(1)) })
+            line("jobs.enqueue", if job.is_multiple_of(2) { args } else { with(args, "max_attempts", json!(1)) })
         };
         transact(1_000, &enqueue);
     }
