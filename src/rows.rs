@@ -198,6 +198,10 @@ impl Rows {
     ) -> Result<Seen, StoreError> {
         let at = place(table);
         if let Some(slot) = self.young[at].get_mut(key) {
+            if slot.is_assumed() {
+                // Perhaps since an earlier batch: whoever needs to be sure must be able to ask.
+                self.assumed.push((at, key.into()));
+            }
             return Ok(slot.seen(self.stamp));
         }
         let mut slot = match self.old[at].remove(key) {

@@ -1298,7 +1298,7 @@ proptest! {
 fn a_page_is_full_although_most_of_what_lies_below_is_deleted() {
     let (Overlaid(mut overlay), model) = many::<Overlaid>(2_500);
     let (Memory(mut plain), _) = many::<Memory>(2_500);
-    let deleted = |at: &usize| at % 5 != 0;
+    let deleted = |at: &usize| !at.is_multiple_of(5);
     let changes: Vec<_> =
         (0..2_500).filter(deleted).map(|at| model.change(&tasks::DEF, &format!("t{at:05}"), None)).collect();
     overlay.write(&changes).unwrap();

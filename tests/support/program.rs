@@ -72,7 +72,14 @@ impl Ended {
 
 /// Runs a command to its end, feeding it `input`.
 pub fn run(mut command: Command, input: &[u8]) -> Ended {
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = loop {
+        match command.spawn() {
+            // A copy of the program that another test's child still holds open from before its exec.
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => thread::sleep(Duration::from_millis(1)),
+            spawned => break spawned.unwrap(),
+        }
+    };
     let mut stdin = child.stdin.take().unwrap();
     thread::scope(|scope| {
         scope.spawn(move || {

@@ -11,6 +11,7 @@
 -- Positions, instants and numbers that grow are decimal strings; a place counts from the group's first event.
 
 local TURN_MS = 100
+local WAITING_BYTES_MAX = 4096
 
 local writer, seq, id, epoch, known, now, given, lag, groups = unpack(cmsgpack.unpack(ARGV[1]))
 
@@ -37,17 +38,51 @@ local turns = redis.call('HLEN', KEYS[4]) > 0
 local buried = {}
 local right = {}
 
-local function others_turn(tables)
-  for i = 1, #tables do
-    local turn = redis.call('HGET', KEYS[4], tables[i])
-    if turn then
-      local who, ends = string.match(turn, '^(%S+) (%d+)$')
-      if who ~= writer and who and less(server, ends) then
-        return true
-      end
+-- Writers that were overtaken on a table go first, one after the other: `writer ends writer writer ...`. The first of them
+-- has until then (ms) to write; the table's other writers are put off meanwhile.
+local queues = {}
+local wanted = {}
+
+local function queue_of(name)
+  local queue = queues[name]
+  if not queue then
+    queue = {}
+    queues[name] = queue
+    local value = turns and redis.call('HGET', KEYS[4], name)
+    if value then
+      queue.who, queue.ends, queue.rest = string.match(value, '^(%S+) (%d+)(.*)$')
     end
   end
-  return false
+  return queue
+end
+
+local function next_turn(queue)
+  queue.who, queue.rest = string.match(queue.rest, '^ (%S+)(.*)$')
+  queue.ends = add(server, TURN_MS)
+  queue.changed = true
+end
+
+local function others_turn(tables)
+  local others = false
+  for i = 1, #tables do
+    local queue = queue_of(tables[i])
+    if queue.who and not less(server, queue.ends) then
+      next_turn(queue)
+    end
+    others = others or (queue.who and queue.who ~= writer)
+  end
+  return others
+end
+
+local function ask_for_turn(queue)
+  if not queue.who then
+    queue.who, queue.ends, queue.rest = writer, add(server, TURN_MS), ''
+  elseif queue.who ~= writer and not string.find(queue.rest, writer, 1, true) and #queue.rest < WAITING_BYTES_MAX then
+    queue.rest = queue.rest .. ' ' .. writer
+  else
+    return
+  end
+  queue.changed = true
 end
 
 local function rev_of(condition)
@@ -76,6 +111,10 @@ local function judge(group)
       return {2, i, answer}
     end
   end
+  -- Before the rows are compared: being overtaken by whoever has the turn counts for nothing.
+  if turns and others_turn(group[5]) then
+    return {4}
+  end
   local stale = {}
   for i = 1, #conditions do
     local condition = conditions[i]
@@ -100,7 +139,7 @@ local function judge(group)
   if #stale > 0 then
     return {1, stale}
   end
-  if (group[4] ~= '' and not less(t, group[4])) or (turns and others_turn(group[5])) then
+  if group[4] ~= '' and not less(t, group[4]) then
     return {4}
   end
   local wrong = wrong_type(group[3], right)
@@ -163,23 +202,29 @@ if writes then
   )
 end
 
--- Whoever was overtaken before gets the next turn on its tables; a turn that was used, or is not needed, ends.
+-- Whoever was overtaken before asks for a turn; a turn that was used, or is not needed any more, ends.
 for i = 1, #groups do
-  local tables = groups[i][5]
-  for j = 1, #tables do
+  for _, name in ipairs(groups[i][5]) do
     if results[i][1] == 1 and groups[i][7] == 1 then
-      if redis.call('HSETNX', KEYS[4], tables[j], writer .. ' ' .. add(server, TURN_MS)) == 0 then
-        local ends = string.match(redis.call('HGET', KEYS[4], tables[j]), ' (%d+)$')
-        if not ends or not less(server, ends) then
-          redis.call('HSET', KEYS[4], tables[j], writer .. ' ' .. add(server, TURN_MS))
-        end
-      end
-    elseif turns then
-      local turn = redis.call('HGET', KEYS[4], tables[j])
-      if turn and string.sub(turn, 1, #writer) == writer then
-        redis.call('HDEL', KEYS[4], tables[j])
-      end
+      ask_for_turn(queue_of(name))
     end
+    wanted[name] = wanted[name] or results[i][1] == 1 or results[i][1] == 4
+  end
+end
+if turns then
+  -- One field a table at most.
+  for _, name in ipairs(redis.call('HKEYS', KEYS[4])) do
+    local queue = queue_of(name)
+    if queue.who == writer and not wanted[name] then
+      next_turn(queue)
+    end
+  end
+end
+for name, queue in pairs(queues) do
+  if queue.changed and queue.who then
+    redis.call('HSET', KEYS[4], name, queue.who .. ' ' .. queue.ends .. queue.rest)
+  elseif queue.changed then
+    redis.call('HDEL', KEYS[4], name)
   end
 end
 

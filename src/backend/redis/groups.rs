@@ -150,7 +150,11 @@ impl Packer<'_> {
         self.commands(group, &place, out);
         let valid_until = group.items.iter().filter_map(|at| self.items[*at].valid_until).min();
         text(out, &valid_until.map_or_else(String::new, |instant| instant.to_string()));
-        let mut tables: Vec<&str> = group.changes.iter().map(|change| change.table.name).collect();
+        // A group that only found something takes turns as well: what it found must hold at one moment.
+        let mut tables: Vec<&str> = match group.events {
+            0 => group.conditions.iter().flatten().map(|entity| &*entity.table).collect(),
+            _ => group.changes.iter().map(|change| change.table.name).collect(),
+        };
         tables.sort_unstable();
         tables.dedup();
         array(out, tables.len());

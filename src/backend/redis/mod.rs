@@ -642,6 +642,8 @@ impl SharedBackend for RedisBackend {
             self.overtaken = (self.overtaken && written.fates.contains(&Fate::Stale)) || again;
             rest = others;
         }
+        // Whoever waits for its turn has been overtaken still.
+        self.overtaken |= overtaken && self.waits;
         written.placed.spans.sort_unstable_by_key(|(first, ..)| *first);
         written.placed.head = self.head;
         if let Err(error) = self.look_up(&mut written.stale) {
