@@ -2,10 +2,11 @@
 
 use std::{
     ffi::OsStr,
-    io::Write,
+    io::{ErrorKind, Write},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     thread,
+    time::Duration,
 };
 
 use serde_json::Value;

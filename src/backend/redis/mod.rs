@@ -327,10 +327,15 @@ impl RedisBackend {
         let call = [self.writer.to_string(), self.sequence.to_string()];
         tracing::warn!(error = error.full(), "the answer of a commit was lost: looking for its outcome");
         let before = self.head;
-        let carried_out: i64 = loop {
-            match self.link.call(|conn| FENCE.run(conn, &[self.keys.head()], &call)) {
-                Ok(carried_out) => break carried_out,
-                Err(_) if began.elapsed() < self.resolve_max => thread::sleep(RESOLVE_PAUSE),
+        let found = loop {
+            match self.outcome(&call, before.position) {
+                Ok(Some(found)) => break found,
+                Ok(None) => return Ok(Called::Not),
+                // Whatever is lost on the way is asked again: nothing here is done twice.
+                Err(error) if error.is_retryable() && began.elapsed() < self.resolve_max => {
+                    thread::sleep(RESOLVE_PAUSE);
+                }
+                Err(error) if !error.is_retryable() => return Err(error),
                 Err(unreachable) => {
                     self.clock = None;
                     return Err(StoreError::unavailable_because(
@@ -341,17 +346,6 @@ impl RedisBackend {
                 }
             }
         };
-        if self.compare()? || carried_out == 0 {
-            return Ok(Called::Not);
-        }
-        let mut found: HashMap<CommitId, Position, RandomState> = HashMap::default();
-        let mut after = before.position;
-        loop {
-            let page = self.log.read(after, READ_EVENTS_MAX)?;
-            let Some(last) = page.last() else { break };
-            after = last.last();
-            found.extend(page.iter().map(|commit| (commit.meta.id, commit.first())));
-        }
         let results = groups.iter().map(|group| {
             let first = group.items.iter().find_map(|at| {
                 let item = &items[*at];
@@ -365,6 +359,22 @@ impl RedisBackend {
             }
         });
         Ok(Called::Judged(results.collect()))
+    }
+
+    /// The commits after `after`, if the call was carried out; none if it was not, and never will be.
+    fn outcome(&mut self, call: &[String; 2], after: Position) -> Result<Option<Found>, StoreError> {
+        let carried_out: i64 = self.link.call(|conn| FENCE.run(conn, &[self.keys.head()], call))?;
+        if self.compare()? || carried_out == 0 {
+            return Ok(None);
+        }
+        let mut found = Found::default();
+        let mut after = after;
+        loop {
+            let page = self.log.read(after, READ_EVENTS_MAX)?;
+            let Some(last) = page.last() else { return Ok(Some(found)) };
+            after = last.last();
+            found.extend(page.iter().map(|commit| (commit.meta.id, commit.first())));
+        }
     }
 
     /// Takes over what the script says of each group.
@@ -470,6 +480,9 @@ impl Drop for RedisBackend {
         }
     }
 }
+
+/// Commits, and the positions of their first events.
+type Found = HashMap<CommitId, Position, RandomState>;
 
 /// What a script call has come to.
 enum Called {
