@@ -167,6 +167,8 @@ impl Rows {
         for (at, mut keys) in wanted.into_iter().enumerate().filter(|(_, keys)| !keys.is_empty()) {
             keys.sort_unstable();
             keys.dedup();
+            // What a refused decision had flushed there for its scans is taken back first.
+            self.flush(TABLES[at], below)?;
             for (key, known) in keys.iter().zip(below.learn(TABLES[at], &keys)?) {
                 if known.1.is_some() {
                     self.note_buried(at, key, Millis::MIN);
