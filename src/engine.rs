@@ -9,7 +9,7 @@ use std::{
 };
 
 use ahash::RandomState;
-use tasklog_log::{Checkpoint, CommitId, CommitMeta, Millis, NewCommit, Position, StoreError};
+use tasklog_log::{Checkpoint, CommitId, CommitMeta, Millis, NewCommit, Position, StoreError, StoreErrorKind};
 use tasklog_projections::{TABLES, TableDef};
 
 use crate::{
@@ -391,6 +391,10 @@ impl<B: Backend> Engine<B> {
                         "transact: one of its events would tell the position of another one, which is not known yet: split it",
                     )
                     .into()),
+                    // A scan has met a row that was assumed to be absent: decided on both, nothing fits together.
+                    Error::Store(error) if made.assumed && error.kind() == StoreErrorKind::Corrupt => {
+                        Ok(Decided::Unsure)
+                    }
                     error => Err(error),
                 }
             }
