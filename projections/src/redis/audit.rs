@@ -85,6 +85,9 @@ pub enum Repaired {
     Moved,
 }
 
+/// An element of a key, and its value; empty where there is none.
+pub type Element = (Vec<u8>, Vec<u8>);
+
 /// What a probe is about.
 enum Probe {
     Slot(Slot),
@@ -262,7 +265,7 @@ impl RedisView {
         key: &str,
         cursor: u64,
         count: usize,
-    ) -> Result<(u64, Vec<(Vec<u8>, Vec<u8>)>), StoreError> {
+    ) -> Result<(u64, Vec<Element>), StoreError> {
         let (next, mut words): (u64, Vec<Vec<u8>>) =
             self.link.ask(|conn| ::redis::cmd(scan).arg(key).arg(cursor).arg("COUNT").arg(count).query(conn))?;
         let elements = match pairs {
@@ -362,7 +365,7 @@ impl Seen {
         }
     }
 
-    /// The column of the row that a hash says it died by, as far as it is a number.
+    /// The row's rev as it is stored; 0 if that is no number.
     #[must_use]
     pub fn rev(&self, names: &Names, table: &TableDef, key: &str) -> Position {
         let rev = self.actual.get(&Own::of(names, table, key).rev);

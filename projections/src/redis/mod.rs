@@ -15,7 +15,7 @@ mod shape;
 mod slot;
 mod sweep;
 
-pub use audit::{Asked, Flaw, Look, Repaired, Seen, Verdict, shown};
+pub use audit::{Asked, Element, Flaw, Look, Repaired, Seen, Verdict, shown};
 pub use locate::{Role, locate};
 pub use names::{Names, escaped, suffix};
 pub use op::{Arg, Op, takes};
