@@ -21,6 +21,8 @@ use crate::{
 
 /// Callers that may wait in the queue; the next one waits for room.
 const QUEUE_REQUESTS_MAX: usize = 4_096;
+/// How long a blocked caller looks for its answer before it sleeps.
+const SPIN_MAX: Duration = Duration::from_micros(300);
 /// How often one request, decided in its turn, asks for rows that it turned out to need.
 const LEARNED_MAX: usize = 64;
 /// How long a request may be put off without anything being known against it.
@@ -131,7 +133,17 @@ impl Pending {
     }
 
     /// [`Pending::answer`] for threads outside an async runtime.
-    pub(crate) fn answer_blocking(self) -> Answer {
+    ///
+    /// A lone caller's answer is often there in less time than it takes to fall asleep and be woken: it is looked for a
+    /// little first.
+    pub(crate) fn answer_blocking(mut self) -> Answer {
+        let began = Instant::now();
+        while began.elapsed() < SPIN_MAX {
+            match self.0.try_recv() {
+                Err(oneshot::error::TryRecvError::Empty) => thread::yield_now(),
+                answered => return answered.unwrap_or_else(|_| Err(stopped().into())),
+            }
+        }
         self.0.blocking_recv().unwrap_or_else(|_| Err(stopped().into()))
     }
 }

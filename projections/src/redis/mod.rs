@@ -272,12 +272,14 @@ impl<'w> RowWriter<'w> {
     }
 }
 
-/// Packs commands for `ops.lua`: MessagePack arrays of strings, places (integers) and entries (arrays of three).
+/// Packs commands for `ops.lua`: one flat MessagePack array of, for each, the number of its words and these: strings,
+/// places (integers) and entries (arrays of three).
 /// `place` says where a place of the batch stands.
 pub fn pack_ops(ops: &[Op<'_>], out: &mut Vec<u8>, place: &dyn Fn(u64) -> u64) {
-    let _ = rmp::encode::write_array_len(out, ops.len() as u32);
+    let words: usize = ops.iter().map(|op| op.len() + 1).sum();
+    let _ = rmp::encode::write_array_len(out, words as u32);
     for op in ops {
-        let _ = rmp::encode::write_array_len(out, op.len() as u32);
+        let _ = rmp::encode::write_uint(out, op.len() as u64);
         for arg in op {
             match arg {
                 Arg::Bytes(arg) => pack_bytes(out, arg),

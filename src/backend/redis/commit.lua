@@ -4,10 +4,11 @@
 -- KEYS: log, head, identity, turns.
 -- ARGV: MessagePack of {writer id, sequence number, log id, epoch, known head, now, instant or '', lag allowed (ms), groups}.
 -- A group: {conditions, commits, commands, valid until or '', tables, answers asked for, whether it was overtaken before}.
---   condition: {0, hash, field, tombstones, key, rev}: the row has this rev; {1, ...}: or is gone;
---              {2, hash, value, key, key before}: nobody else has this unique value
---   commit:    {place of its last event, bytes, answer key or '', place of its first event, pieces of the answer, how long it is
---              kept (ms), commit id, instant or ''}
+-- Conditions and commits come in flat arrays, because every table costs:
+--   condition  0, hash, field, tombstones, key, rev: the row has this rev; 1, ...: or is gone;
+--              2, hash, value, key, key before, '': nobody else has this unique value
+--   commit     place of its last event, bytes, answer key or '', place of its first event, pieces of the answer, how long it is
+--              kept (ms), commit id, instant or ''
 -- Positions, instants and numbers that grow are decimal strings; a place counts from the group's first event.
 
 local TURN_MS = 100
@@ -85,20 +86,19 @@ local function ask_for_turn(queue)
   queue.changed = true
 end
 
-local function rev_of(condition)
-  local rev = redis.pcall('HGET', condition[2], condition[3])
+local function rev_of(hash, field, tombstones, key)
+  local rev = redis.pcall('HGET', hash, field)
   if type(rev) == 'table' then
-    return nil, condition[2] .. ': ' .. rev.err
+    return nil, hash .. ': ' .. rev.err
   end
-  right[condition[2]] = true
+  right[hash] = true
   if rev then
     return rev
   end
-  local tombstones = condition[4]
   if buried[tombstones] == nil then
     buried[tombstones] = redis.call('EXISTS', tombstones) == 1
   end
-  return buried[tombstones] and redis.call('HGET', tombstones, condition[5]) or '0'
+  return buried[tombstones] and redis.call('HGET', tombstones, key) or '0'
 end
 
 -- What keeps a group from being written: {0} nothing, {1, changed conditions} rows, {2, which, answer} an earlier answer,
@@ -116,23 +116,23 @@ local function judge(group)
     return {4}
   end
   local stale = {}
-  for i = 1, #conditions do
-    local condition = conditions[i]
-    if condition[1] == 2 then
-      local key = redis.pcall('HGET', condition[2], condition[3])
+  for i = 1, #conditions, 6 do
+    local kind, hash = conditions[i], conditions[i + 1]
+    if kind == 2 then
+      local key = redis.pcall('HGET', hash, conditions[i + 2])
       if type(key) == 'table' then
-        return {3, condition[2] .. ': ' .. key.err}
+        return {3, hash .. ': ' .. key.err}
       end
-      if key and key ~= condition[4] and key ~= condition[5] then
-        stale[#stale + 1] = i
+      if key and key ~= conditions[i + 3] and key ~= conditions[i + 4] then
+        stale[#stale + 1] = (i + 5) / 6
       end
     else
-      local rev, why = rev_of(condition)
+      local rev, why = rev_of(hash, conditions[i + 2], conditions[i + 3], conditions[i + 4])
       if not rev then
         return {3, why}
       end
-      if rev ~= condition[6] and not (condition[1] == 1 and rev == '0') then
-        stale[#stale + 1] = i
+      if rev ~= conditions[i + 5] and not (kind == 1 and rev == '0') then
+        stale[#stale + 1] = (i + 5) / 6
       end
     end
   end
@@ -160,10 +160,10 @@ if writes then
     if results[i][1] == 0 and #commits > 0 then
       results[i][2] = base
       local last
-      for j = 1, #commits do
-        last = add(base, commits[j][1])
+      for j = 1, #commits, 8 do
+        last = add(base, commits[j])
         local entry = last .. '-0'
-        local bytes, instant = commits[j][2], commits[j][8]
+        local bytes, instant = commits[j + 1], commits[j + 7]
         if instant ~= '' and less(t, instant) then
           t = instant
         end
@@ -182,19 +182,19 @@ if writes then
         end
       end
       run(groups[i][3], base)
-      for j = 1, #commits do
-        if commits[j][3] ~= '' then
-          local pieces = commits[j][5]
+      for j = 1, #commits, 8 do
+        if commits[j + 2] ~= '' then
+          local pieces = commits[j + 4]
           for k = 1, #pieces do
             if type(pieces[k]) == 'number' then
               pieces[k] = add(base, pieces[k])
             end
           end
-          local place = add(base, commits[j][4]) .. ' ' .. add(base, commits[j][1]) .. ' ' .. t .. '\n'
-          redis.call('SET', commits[j][3], place .. table.concat(pieces), 'PX', commits[j][6])
+          local place = add(base, commits[j + 3]) .. ' ' .. add(base, commits[j]) .. ' ' .. t .. '\n'
+          redis.call('SET', commits[j + 2], place .. table.concat(pieces), 'PX', commits[j + 5])
         end
       end
-      base, commit = last, commits[#commits][7]
+      base, commit = last, commits[#commits - 1]
     end
   end
   redis.call(

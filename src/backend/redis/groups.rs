@@ -124,6 +124,11 @@ fn join(parents: &mut [usize], a: usize, b: usize) {
     parents[a.max(b)] = a.min(b);
 }
 
+/// Words of a condition in the script's flat array.
+const CONDITION_WORDS: usize = 6;
+/// Words of a commit in the script's flat array.
+const COMMIT_WORDS: usize = 8;
+
 /// Writes what a group is for the script.
 pub(super) struct Packer<'p> {
     pub(super) view: &'p RedisView,
@@ -182,7 +187,6 @@ impl Packer<'_> {
                     continue;
                 }
                 let (hash, field) = writer.rev_place(table, &entity.key);
-                array(&mut packed, 6);
                 number(&mut packed, u64::from(item.dead.contains(entity)));
                 text(&mut packed, &hash);
                 text(&mut packed, &field);
@@ -201,16 +205,16 @@ impl Packer<'_> {
                     values.is_some_and(|values| values.iter().any(|(h, v)| *h == hash && *v == value))
                 };
                 let owner = group.changes.iter().find(had).map_or("", |other| &other.key);
-                array(&mut packed, 5);
                 number(&mut packed, 2);
                 text(&mut packed, &hash);
                 text(&mut packed, &value);
                 text(&mut packed, &change.key);
                 text(&mut packed, owner);
+                text(&mut packed, "");
                 group.conditions.push(None);
             }
         }
-        array(out, group.conditions.len());
+        array(out, group.conditions.len() * CONDITION_WORDS);
         out.append(&mut packed);
     }
 
@@ -219,7 +223,7 @@ impl Packer<'_> {
             group.items.iter().map(|at| &self.items[*at]).filter(|item| !item.commit.events.is_empty()).collect();
         // The entity's newest event so far: where the link of the next one leads.
         let mut newest = Newest::default();
-        array(out, written.len());
+        array(out, written.len() * COMMIT_WORDS);
         for item in written {
             let first = item.first.as_provisional().unwrap_or_default();
             let events = item.commit.events.iter().zip(first..).map(|(event, at)| {
@@ -235,7 +239,6 @@ impl Packer<'_> {
                 };
                 (event, prev)
             });
-            array(out, 8);
             number(out, place(first + item.commit.events.len() as u64 - 1));
             pack_bytes(out, &encode(&item.commit.meta, events));
             match &item.kept {
