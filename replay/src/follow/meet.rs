@@ -47,7 +47,7 @@ pub struct WentBack {
     pub to: Checkpoint,
     /// Commits given up.
     pub commits: u64,
-    /// The first of them, up to [`DROPPED_NAMED_MAX`].
+    /// The first of them, up to a bound.
     pub dropped: Vec<Dropped>,
 }
 
