@@ -302,7 +302,7 @@ impl RedisBackend {
             "done" => {
                 self.clock = Some((parsed(part(1))?, Instant::now()));
                 let (position, commit): (u64, String) = (parsed(part(2))?, parsed(part(3))?);
-                let commit = commit.parse().map_err(|_| unexpected(part(3)))?;
+                let commit = commit.parse().map_err(|_| unexpected())?;
                 self.head = Checkpoint {
                     log: self.head.log,
                     position: Position(position),
@@ -446,11 +446,22 @@ impl RedisBackend {
     fn confirm(&mut self) -> Result<Option<StoreError>, StoreError> {
         let Durability::Replicated(wanted) = self.durability else { return Ok(None) };
         let timeout = self.resolve_max / 2;
-        let reached: Result<u32, _> =
-            self.link.call(|conn| redis::cmd("WAIT").arg(wanted).arg(timeout.as_millis() as u64).query(conn));
+        let (link, generation) = (Arc::clone(&self.link), self.generation);
+        let noted = format!("{} {}", self.sequence, self.head.recorded_at);
+        let reached: Result<Option<u32>, _> = self.link.call(|conn| {
+            if link.generation() != generation {
+                // The server behind a new connection may not have it at all.
+                return Ok(None);
+            }
+            // WAIT covers what its own connection wrote, and the commit may have come through an earlier one: a write after
+            // it is with a replica only if it is there too.
+            redis::cmd("HSET").arg(self.keys.head()).arg(format!("w:{}", self.writer)).arg(&noted).exec(conn)?;
+            redis::cmd("WAIT").arg(wanted).arg(timeout.as_millis() as u64).query(conn).map(Some)
+        });
         let why = match reached {
-            Ok(reached) if reached >= wanted => return Ok(None),
-            Ok(reached) => format!("{reached} of {wanted} replicas have it after {} ms", timeout.as_millis()),
+            Ok(Some(reached)) if reached >= wanted => return Ok(None),
+            Ok(None) => format!("whether {wanted} replicas have it is not known: the connection was replaced"),
+            Ok(Some(reached)) => format!("{reached} of {wanted} replicas have it after {} ms", timeout.as_millis()),
             Err(error) => format!("whether {wanted} replicas have it is not known: {}", error.full()),
         };
         Ok(Some(StoreError::NotConfirmed { position: self.head.position, why }))
@@ -495,11 +506,12 @@ enum Called {
 }
 
 fn parsed<T: FromRedisValue>(value: &Value) -> Result<T, StoreError> {
-    redis::from_redis_value_ref(value).map_err(|_| unexpected(value))
+    redis::from_redis_value_ref(value).map_err(|_| unexpected())
 }
 
-fn unexpected(value: &Value) -> StoreError {
-    StoreError::unavailable(format!("the commit script answered {value:?}"))
+/// What was answered is not told: it may hold what only the command's caller is to see.
+fn unexpected() -> StoreError {
+    StoreError::unavailable("the commit script answered something that this program does not understand")
 }
 
 /// The first outcome as the script keeps it: `first last recorded_at`, a line end, and the answer.
