@@ -1,28 +1,18 @@
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
     thread,
     time::{Duration, Instant},
 };
 
 use tasklog_log::StoreError;
-use tokio::{
-    runtime::{Handle, RuntimeFlavor},
-    sync::{mpsc, oneshot},
-};
+use tokio::sync::mpsc;
 
+use super::{Answer, QUEUE_REQUESTS_MAX, Waiting, answers::answer_all, stopped};
 use crate::{
     backend::{Backend, Fate},
-    engine::{AnyReply, DECIDE_ATTEMPTS_MAX, Decided, Engine, Finished, Request, too_many_attempts},
+    engine::{DECIDE_ATTEMPTS_MAX, Decided, Engine, Finished, too_many_attempts},
     rejection::Error,
 };
 
-/// Callers that may wait in the queue; the next one waits for room.
-const QUEUE_REQUESTS_MAX: usize = 4_096;
-/// How long a blocked caller looks for its answer before it sleeps.
-const SPIN_MAX: Duration = Duration::from_micros(300);
 /// How often one request, decided in its turn, asks for rows that it turned out to need.
 const LEARNED_MAX: usize = 64;
 /// How long a request may be put off without anything being known against it.
@@ -32,174 +22,12 @@ const LINGER_MAX: Duration = Duration::from_micros(100);
 /// How long a store that failed to write is left alone before the next attempt to reopen it.
 const REOPEN_PAUSE: Duration = Duration::from_millis(100);
 
-type Answer = Result<AnyReply, Error>;
-
-/// A request and where its answer goes.
-struct Waiting {
-    request: Request,
-    /// The request as it was before its last round, if a round changes it.
-    before: Option<Request>,
-    answer: oneshot::Sender<Answer>,
-    /// The async runtime that the caller waits in, if it has worker threads.
-    runtime: Option<Handle>,
-    attempts: usize,
-    /// Since when it has been put off.
-    put_off: Option<Instant>,
-}
-
 /// What a batch has of one request.
 struct Made {
     waiting: Waiting,
     item: Option<usize>,
     /// Its answer; none if it wants another round.
     answer: Option<Answer>,
-}
-
-/// The one thread that owns the writing connection: takes all waiting requests, decides them in order, writes once,
-/// syncs once, answers each caller.
-///
-/// A batch is what arrived while the last one was being written. Callers that have just been answered are about to come
-/// back: only as long as fewer are here than the last batch had does the thread linger, and never for longer than
-/// [`LINGER_MAX`]. So many callers share a sync, and a lone caller waits for nobody.
-pub(crate) struct Committer {
-    queue: Option<mpsc::Sender<Waiting>>,
-    thread: Option<thread::JoinHandle<()>>,
-    recorded_at: Arc<AtomicI64>,
-}
-
-/// An answer on its way.
-pub(crate) struct Pending(oneshot::Receiver<Answer>);
-
-impl Committer {
-    /// Starts the thread. `open` runs on it.
-    pub(crate) fn start<B, F>(open: F) -> Result<Self, Error>
-    where
-        B: Backend + 'static,
-        F: FnOnce() -> Result<Engine<B>, Error> + Send + 'static,
-    {
-        let (queue, waiting) = mpsc::channel(QUEUE_REQUESTS_MAX);
-        let (opened, opening) = std::sync::mpsc::sync_channel(1);
-        let work = move || match open() {
-            Ok(engine) => {
-                // The opener waits for this; if it is gone, the queue is closed and the loop ends at once.
-                let _ = opened.send(Ok(engine.recorded_at()));
-                Loop { engine, waiting, carried: Vec::new(), expected: 1, broken: false }.run();
-            }
-            Err(error) => {
-                let _ = opened.send(Err(error));
-            }
-        };
-        let thread = thread::Builder::new()
-            .name("tasklog-committer".into())
-            .spawn(work)
-            .map_err(|error| StoreError::unavailable_because("starting the committer thread", error))?;
-        let recorded_at = opening.recv().unwrap_or_else(|_| Err(stopped().into()))?;
-        Ok(Self { queue: Some(queue), thread: Some(thread), recorded_at })
-    }
-
-    /// Queues a request, waiting for room.
-    pub(crate) async fn send(&self, request: Request) -> Result<Pending, Error> {
-        let (mut waiting, pending) = waiting(request);
-        // Only a runtime with worker threads is sure to run the task that wakes its callers: another one may be entered
-        // without being driven, and would keep their answers.
-        let runtime = Handle::try_current().ok();
-        waiting.runtime = runtime.filter(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread);
-        self.queue()?.send(waiting).await.map_err(|_| stopped())?;
-        Ok(pending)
-    }
-
-    /// [`Committer::send`] for threads outside an async runtime.
-    pub(crate) fn send_blocking(&self, mut request: Request) -> Result<Pending, Error> {
-        request.ordered = true;
-        let (waiting, pending) = waiting(request);
-        self.queue()?.blocking_send(waiting).map_err(|_| stopped())?;
-        Ok(pending)
-    }
-
-    /// The newest durable commit's instant.
-    pub(crate) fn recorded_at(&self) -> i64 {
-        self.recorded_at.load(Ordering::Acquire)
-    }
-
-    fn queue(&self) -> Result<&mpsc::Sender<Waiting>, StoreError> {
-        self.queue.as_ref().ok_or_else(stopped)
-    }
-}
-
-impl Pending {
-    /// The answer, once the request's batch is durable.
-    pub(crate) async fn answer(self) -> Answer {
-        self.0.await.unwrap_or_else(|_| Err(stopped().into()))
-    }
-
-    /// [`Pending::answer`] for threads outside an async runtime.
-    ///
-    /// A lone caller's answer is often there in less time than it takes to fall asleep and be woken: it is looked for a
-    /// little first.
-    pub(crate) fn answer_blocking(mut self) -> Answer {
-        let began = Instant::now();
-        while began.elapsed() < SPIN_MAX {
-            match self.0.try_recv() {
-                Err(oneshot::error::TryRecvError::Empty) => thread::yield_now(),
-                answered => return answered.unwrap_or_else(|_| Err(stopped().into())),
-            }
-        }
-        self.0.blocking_recv().unwrap_or_else(|_| Err(stopped().into()))
-    }
-}
-
-impl Drop for Committer {
-    fn drop(&mut self) {
-        // Closing the queue lets the thread finish what was accepted, and then end.
-        self.queue = None;
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the committer thread panicked");
-        }
-    }
-}
-
-fn waiting(request: Request) -> (Waiting, Pending) {
-    let (answer, receiver) = oneshot::channel();
-    (Waiting { request, before: None, answer, runtime: None, attempts: 0, put_off: None }, Pending(receiver))
-}
-
-fn stopped() -> StoreError {
-    StoreError::unavailable("the store is closed")
-}
-
-/// Answers the callers of a batch. Waking a task from another thread costs a lock and often a system call, so the callers
-/// of one runtime are woken from within it, by one task for all of them.
-fn answer_all(decided: Vec<(Waiting, Answer)>) {
-    let mut groups: Vec<(Handle, Answers)> = Vec::new();
-    for (Waiting { answer: caller, runtime, .. }, answer) in decided {
-        let Some(runtime) = runtime else {
-            // A caller that went away does not want to know.
-            let _ = caller.send(answer);
-            continue;
-        };
-        match groups.iter_mut().find(|(known, _)| known.id() == runtime.id()) {
-            Some((_, answers)) => answers.0.push((caller, answer)),
-            None => groups.push((runtime, Answers(vec![(caller, answer)]))),
-        }
-    }
-    for (runtime, answers) in groups {
-        if answers.0.len() > 1 {
-            runtime.spawn(async move { drop(answers) });
-        }
-    }
-}
-
-/// Answers that reach their callers when this is dropped, wherever that is: also in a runtime that is shutting down.
-struct Answers(Vec<(oneshot::Sender<Answer>, Answer)>);
-
-impl Drop for Answers {
-    fn drop(&mut self) {
-        for (caller, answer) in self.0.drain(..) {
-            let _ = caller.send(answer);
-        }
-    }
 }
 
 /// A request that is to be decided again; none if it was answered that this has happened too often.
@@ -217,7 +45,7 @@ fn put_off(mut waiting: Waiting, fate: Fate) -> Option<Waiting> {
     None
 }
 
-struct Loop<B> {
+pub(super) struct Loop<B> {
     engine: Engine<B>,
     waiting: mpsc::Receiver<Waiting>,
     /// Chunked commands that want another commit, and requests to be decided again.
@@ -228,7 +56,11 @@ struct Loop<B> {
 }
 
 impl<B: Backend> Loop<B> {
-    fn run(mut self) {
+    pub(super) fn new(engine: Engine<B>, waiting: mpsc::Receiver<Waiting>) -> Self {
+        Self { engine, waiting, carried: Vec::new(), expected: 1, broken: false }
+    }
+
+    pub(super) fn run(mut self) {
         loop {
             let first = match self.carried.pop() {
                 Some(carried) => Some(carried),
