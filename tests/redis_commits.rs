@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use serde_json::{Value, json};
 use tasklog::{
     Config, Error, TaskStore,
-    backend::{Fate, RedisBackend, RedisBackendOptions},
+    backend::{Fate, Newest, RedisBackend, RedisBackendOptions},
     engine::{AnyReply, Decided, Engine},
     log::{
         Position,
@@ -43,6 +43,7 @@ impl Place {
             durability: url.durability,
             resolve_max: url.timeout,
             answer_kept: Duration::from_secs(600),
+            newest: Newest::default(),
         };
         Engine::new(RedisBackend::open(options).unwrap(), Config::default(), "engine".into()).unwrap()
     }

@@ -45,9 +45,18 @@ fn put_off(mut waiting: Waiting, fate: Fate) -> Option<Waiting> {
     None
 }
 
+/// The writer's place: whoever holds it writes, the committer's thread or a lone caller.
+pub(super) trait Desk: Send {
+    /// Runs one request as a batch of its own; answers what is to be decided again with others.
+    fn alone(&mut self, waiting: Waiting) -> Vec<Waiting>;
+}
+
+/// Where requests come from; none for a lone caller's.
+pub(super) type Inbox<'i> = Option<&'i mut mpsc::Receiver<Waiting>>;
+
+/// Decides and writes batches.
 pub(super) struct Loop<B> {
     engine: Engine<B>,
-    waiting: mpsc::Receiver<Waiting>,
     /// Chunked commands that want another commit, and requests to be decided again.
     carried: Vec<Waiting>,
     /// Requests in the last batch.
@@ -56,26 +65,22 @@ pub(super) struct Loop<B> {
 }
 
 impl<B: Backend> Loop<B> {
-    pub(super) fn new(engine: Engine<B>, waiting: mpsc::Receiver<Waiting>) -> Self {
-        Self { engine, waiting, carried: Vec::new(), expected: 1, broken: false }
+    pub(super) fn new(engine: Engine<B>) -> Self {
+        Self { engine, carried: Vec::new(), expected: 1, broken: false }
     }
 
-    pub(super) fn run(mut self) {
-        loop {
-            let first = match self.carried.pop() {
-                Some(carried) => Some(carried),
-                // A caller that was just answered often has the next command at hand: meeting it here is quicker than
-                // falling asleep and being woken.
-                None => self.linger(|_| true).or_else(|| self.waiting.blocking_recv()),
-            };
-            let Some(first) = first else { return };
-            self.group_commit(first);
+    /// Commits `first` with what waits, and then whatever is left of it.
+    pub(super) fn run(&mut self, first: Waiting, inbox: &mut mpsc::Receiver<Waiting>) {
+        let mut next = Some(first);
+        while let Some(first) = next {
+            self.group_commit(first, &mut Some(&mut *inbox));
+            next = self.carried.pop();
         }
     }
 
-    fn group_commit(&mut self, first: Waiting) {
+    fn group_commit(&mut self, first: Waiting, inbox: &mut Inbox<'_>) {
         if let Err(error) = self.prepare() {
-            self.refuse(first, &error);
+            self.refuse(first, &error, inbox);
             return;
         }
         let mut made = Vec::new();
@@ -84,7 +89,7 @@ impl<B: Backend> Loop<B> {
         let mut next = Some(first);
         let (requests_max, events_max) = self.engine.backend().batch_max();
         // Those that are here have come before the batch looks at anything.
-        let mut here = self.waiting.len();
+        let mut here = inbox.as_ref().map_or(0, |inbox| inbox.len());
         while let Some(waiting) = next {
             let ends = self.decide(waiting, &mut made, &mut unsure, &mut later);
             let taken = made.len() + unsure.len();
@@ -92,7 +97,7 @@ impl<B: Backend> Loop<B> {
                 break;
             }
             // What arrives while this batch is being decided still joins it.
-            next = self.carried.pop().or_else(|| self.next(taken, &mut here));
+            next = self.carried.pop().or_else(|| self.next(taken, &mut here, inbox));
         }
         while !unsure.is_empty() {
             if let Err(error) = self.engine.learn() {
@@ -114,9 +119,9 @@ impl<B: Backend> Loop<B> {
     }
 
     /// Nothing can be decided now: whoever waits is told so, instead of finding it out one after another.
-    fn refuse(&mut self, first: Waiting, error: &StoreError) {
+    fn refuse(&mut self, first: Waiting, error: &StoreError, inbox: &mut Inbox<'_>) {
         let carried = std::mem::take(&mut self.carried);
-        let queued = std::iter::from_fn(|| self.waiting.try_recv().ok());
+        let queued = std::iter::from_fn(|| inbox.as_mut()?.try_recv().ok());
         for waiting in std::iter::once(first).chain(carried).chain(queued.take(QUEUE_REQUESTS_MAX)) {
             // A caller that went away does not want to know.
             let _ = waiting.answer.send(Err(error.share().into()));
@@ -201,33 +206,17 @@ impl<B: Backend> Loop<B> {
 
     /// The next request that is here, or arrives while the callers of the last batch come back. `here` counts those that
     /// came before the batch looked at the store; those after them must see what was acknowledged before they came.
-    fn next(&mut self, taken: usize, here: &mut usize) -> Option<Waiting> {
-        let next = self.linger(|expected| taken < expected)?;
+    fn next(&mut self, taken: usize, here: &mut usize, inbox: &mut Inbox<'_>) -> Option<Waiting> {
+        let inbox = inbox.as_mut()?;
+        let next = linger(inbox, taken < self.expected)?;
         *here = match here.checked_sub(1) {
             Some(rest) => rest,
             None => {
                 self.engine.admit();
-                self.waiting.len()
+                inbox.len()
             }
         };
         Some(next)
-    }
-
-    /// The next request; waits for it, but not for longer than [`LINGER_MAX`], if `worth` says so of the number of
-    /// requests in the last batch.
-    fn linger(&mut self, worth: impl Fn(usize) -> bool) -> Option<Waiting> {
-        let mut began = None;
-        loop {
-            match self.waiting.try_recv() {
-                Ok(waiting) => return Some(waiting),
-                Err(mpsc::error::TryRecvError::Empty) if worth(self.expected) => {}
-                Err(_) => return None,
-            }
-            if began.get_or_insert_with(Instant::now).elapsed() > LINGER_MAX {
-                return None;
-            }
-            thread::yield_now();
-        }
     }
 
     fn prepare(&mut self) -> Result<(), StoreError> {
@@ -247,5 +236,28 @@ impl<B: Backend> Loop<B> {
         for waiting in requests {
             let _ = waiting.answer.send(Err(error.share().into()));
         }
+    }
+}
+
+impl<B: Backend + Send> Desk for Loop<B> {
+    fn alone(&mut self, waiting: Waiting) -> Vec<Waiting> {
+        self.group_commit(waiting, &mut None);
+        std::mem::take(&mut self.carried)
+    }
+}
+
+/// The next request; if it is `worth` it, waits for it, but not for longer than [`LINGER_MAX`].
+pub(super) fn linger(inbox: &mut mpsc::Receiver<Waiting>, worth: bool) -> Option<Waiting> {
+    let mut began = None;
+    loop {
+        match inbox.try_recv() {
+            Ok(waiting) => return Some(waiting),
+            Err(mpsc::error::TryRecvError::Empty) if worth => {}
+            Err(_) => return None,
+        }
+        if began.get_or_insert_with(Instant::now).elapsed() > LINGER_MAX {
+            return None;
+        }
+        thread::yield_now();
     }
 }

@@ -1,6 +1,9 @@
 //! Log and tables under one prefix of a Redis server, written to by many processes: a group commit is one script call.
 
 mod groups;
+mod newest;
+
+pub use newest::Newest;
 
 use std::{
     collections::HashMap,
@@ -72,6 +75,7 @@ pub struct RedisBackend {
     sequence: u64,
     /// The newest head this writer has seen.
     head: Checkpoint,
+    newest: Newest,
     /// The connection on which `head` was last compared with the log.
     generation: u64,
     /// The server's clock, and when it was read.
@@ -100,6 +104,30 @@ pub struct RedisBackendOptions {
     pub resolve_max: Duration,
     /// How long answers are kept for a repeat of their command.
     pub answer_kept: Duration,
+    /// What the writers of this process have seen.
+    pub newest: Newest,
+}
+
+impl RedisBackendOptions {
+    /// For one more writer of the same store in this process, with a connection of its own.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        Self {
+            link: Arc::new(Link::new(self.link.connector().clone())),
+            prefix: self.prefix.clone(),
+            time: self.time.clone(),
+            durability: self.durability,
+            resolve_max: self.resolve_max,
+            answer_kept: self.answer_kept,
+            newest: self.newest.clone(),
+        }
+    }
+
+    /// Whether the store keeps the time of a recording, whose commands have an order.
+    #[must_use]
+    pub fn is_recording(&self) -> bool {
+        matches!(self.time, Time::Given(_))
+    }
 }
 
 impl RedisBackend {
@@ -108,7 +136,7 @@ impl RedisBackend {
     /// # Errors
     /// `unavailable`, `corrupt`.
     pub fn open(options: RedisBackendOptions) -> Result<Self, StoreError> {
-        let RedisBackendOptions { link, prefix, time, durability, resolve_max, answer_kept } = options;
+        let RedisBackendOptions { link, prefix, time, durability, resolve_max, answer_kept, newest } = options;
         let expiry = match time {
             Time::Server => Expiry::ByServer,
             Time::Given(_) => Expiry::BySweep,
@@ -129,6 +157,7 @@ impl RedisBackend {
             writer: Uuid::now_v7(),
             sequence: 0,
             head,
+            newest,
             generation: link.generation(),
             clock: None,
             answers: HashMap::default(),
@@ -145,6 +174,7 @@ impl RedisBackend {
     /// # Errors
     /// `diverged`, naming both.
     fn compare(&mut self) -> Result<bool, StoreError> {
+        self.take_newest();
         // Until it has gone well, every batch begins with it.
         self.generation = NOT_COMPARED;
         let generation = self.link.generation();
@@ -167,6 +197,7 @@ impl RedisBackend {
             }
         }
         self.head = now;
+        self.newest.raise(now);
         if accepted {
             tracing::warn!(from = %known, to = %now, "the log is in a new epoch: what was known of it is forgotten");
             self.answers.clear();
@@ -176,6 +207,17 @@ impl RedisBackend {
         self.generation = generation;
         self.clock = None;
         Ok(accepted)
+    }
+
+    /// Takes over what other writers of this process have seen. A new epoch has to be looked at by each of them: all that
+    /// it knew counts no more.
+    fn take_newest(&mut self) {
+        let Some(newest) = self.newest.get() else { return };
+        if newest.log != self.head.log {
+            self.generation = NOT_COMPARED;
+        } else if newest.position > self.head.position {
+            self.head = newest;
+        }
     }
 
     fn server_ms(&mut self) -> Result<Millis, StoreError> {
@@ -309,6 +351,7 @@ impl RedisBackend {
                     commit: CommitId(commit),
                     recorded_at: parsed(part(4))?,
                 };
+                self.newest.raise(self.head);
                 Ok(Called::Judged(parsed(part(5))?))
             }
             "clock" => {
@@ -572,6 +615,7 @@ impl Backend for RedisBackend {
         }
         self.tables.take();
         self.tables.below().forget_pages();
+        self.take_newest();
         // The first call of a batch may open a new connection; what is behind it may have lost what was acknowledged.
         if self.link.generation() != self.generation {
             self.compare()?;
