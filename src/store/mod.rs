@@ -186,7 +186,11 @@ impl TaskStore {
             let (recording, another) = (writer.is_recording(), writer.another());
             let first = start(writer)?;
             // The commands of a recording have an order.
-            Ok(if recording { Lanes::one(first) } else { Lanes::two(first, Box::new(move || start(another.another()))) })
+            Ok(if recording {
+                Lanes::one(first)
+            } else {
+                Lanes::two(first, Box::new(move || start(another.another())))
+            })
         };
         let inner = Inner {
             committer: writer.map(lanes).transpose()?,
