@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use sha2::{Digest, Sha256};
 use tasklog_log::{CommitId, Log, Millis, Position, StoreError, Stored, leaf};
-use tasklog_projections::{TABLES, View, cell_json};
+use tasklog_projections::{PROJECTED, View, cell_json};
 use tasklog_replay::{
     follow::{FOLLOW_PAGE_EVENTS, Meeting, Replica, common_point, follow, meet},
     live_rows,
@@ -241,7 +241,7 @@ type PartDigest = (&'static str, u64, String);
 /// head's instant and at `alive_at`, in key order, one JSON object and a newline each.
 fn digests(log: &dyn Log, view: &dyn View, alive_at: Millis) -> Result<Vec<PartDigest>, StoreError> {
     let head = log.head()?;
-    let mut all = Vec::with_capacity(TABLES.len() + 1);
+    let mut all = Vec::with_capacity(PROJECTED.len() + 1);
     let mut hash = Sha256::new();
     let (mut at, mut events) = (log.first()?.before(), 0);
     loop {
@@ -256,7 +256,7 @@ fn digests(log: &dyn Log, view: &dyn View, alive_at: Millis) -> Result<Vec<PartD
         }
     }
     all.push(("log", events, hex::encode(hash.finalize())));
-    for table in TABLES {
+    for table in PROJECTED {
         let mut hash = Sha256::new();
         let rows = live_rows(table, view, head.recorded_at.max(alive_at), |held| {
             for (column, cell) in table.columns.iter().zip(held.row.cells()) {

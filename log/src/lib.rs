@@ -17,6 +17,7 @@
 //! ```
 
 mod adopt;
+mod blobs;
 mod checksum;
 mod clock;
 mod commit;
@@ -31,6 +32,7 @@ pub mod redis;
 pub mod sqlite;
 
 pub use adopt::check_adopted;
+pub use blobs::{BlobInfo, BlobReader, Blobs, MemoryBlobs};
 pub use checksum::{LEAF_LAYOUT_VERSION, checksum, leaf};
 pub use clock::{Clock, ManualClock, Millis, SystemClock, TIME_MS_MAX};
 pub use commit::{Chain, Commit, CommitMeta, Condition, Entity, Event, NewCommit, NewEvent};

@@ -1,20 +1,20 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use ahash::RandomState;
 use tasklog_log::{Checkpoint, Commit, Event, Millis, Position, StoreError};
-use tasklog_projections::{AnyRow, RowChange, TABLES, TableDef, View};
+use tasklog_projections::{AnyRow, PROJECTED, RowChange, TableDef, View};
 
 /// Rows a folder keeps between two flushes; beyond it the clean ones are forgotten and read again when they are needed.
 pub const FOLD_ROWS_MAX: usize = 40_000;
-/// The reserved table name of facts about the log itself; no table sees them.
-const LOG_FACTS: &str = "_log";
 
 /// Folds commits into row changes, row by row in memory, and writes each changed row once per flush.
 pub struct Folder {
-    wanted: [bool; TABLES.len()],
+    wanted: [bool; PROJECTED.len()],
     slots: Vec<HashMap<Box<str>, Slot, RandomState>>,
     dirty: Vec<(usize, Box<str>)>,
-    buried_any: [bool; TABLES.len()],
+    buried_any: [bool; PROJECTED.len()],
+    /// Quarantined: they leave their rows as they were.
+    passed_over: HashSet<Position, RandomState>,
 }
 
 struct Slot {
@@ -31,12 +31,21 @@ impl Folder {
     /// Folds the events of `tables`, into a view that starts empty or at the checkpoint where the commits begin.
     #[must_use]
     pub fn new(tables: &[&'static TableDef]) -> Self {
-        let mut wanted = [false; TABLES.len()];
-        for (at, known) in TABLES.iter().enumerate() {
+        let mut wanted = [false; PROJECTED.len()];
+        for (at, known) in PROJECTED.iter().enumerate() {
             wanted[at] = tables.iter().any(|table| table.name == known.name);
         }
-        let slots = TABLES.iter().map(|_| HashMap::default()).collect();
-        Self { wanted, slots, dirty: Vec::new(), buried_any: [false; TABLES.len()] }
+        let slots = PROJECTED.iter().map(|_| HashMap::default()).collect();
+        let passed_over = HashSet::default();
+        Self { wanted, slots, dirty: Vec::new(), buried_any: [false; PROJECTED.len()], passed_over }
+    }
+
+    /// Passes over these events, which somebody has quarantined: each counts as its row's last one and leaves the row as it
+    /// was.
+    #[must_use]
+    pub fn passing_over(mut self, quarantined: impl IntoIterator<Item = Position>) -> Self {
+        self.passed_over.extend(quarantined);
+        self
     }
 
     /// Folds the events of `tables` into a view that may have rows already.
@@ -45,7 +54,7 @@ impl Folder {
     /// The view's.
     pub fn on(tables: &[&'static TableDef], view: &dyn View) -> Result<Self, StoreError> {
         let mut folder = Self::new(tables);
-        for (at, table) in TABLES.iter().enumerate() {
+        for (at, table) in PROJECTED.iter().enumerate() {
             // A creation must then look for a tombstone to remove.
             folder.buried_any[at] = view.any_tombstone(table)?;
         }
@@ -65,25 +74,24 @@ impl Folder {
     /// # Errors
     /// As [`Folder::fold`].
     pub fn fold_event(&mut self, event: &Event, recorded_at: Millis, view: &dyn View) -> Result<(), StoreError> {
-        let Some(at) = TABLES.iter().position(|table| *table.name == *event.table) else {
-            if &*event.table == LOG_FACTS {
-                return Ok(());
-            }
+        let Some(at) = PROJECTED.iter().position(|table| *table.name == *event.table) else {
             return Err(StoreError::corrupt(event.position, format!("unknown table {:?}", event.table)));
         };
         if !self.wanted[at] {
             return Ok(());
         }
-        let table = TABLES[at];
+        let table = PROJECTED[at];
         if !self.slots[at].contains_key(&event.key) {
             let slot = load(table, event, self.buried_any[at], view)?;
             self.slots[at].insert(event.key.clone(), slot);
         }
         let Some(slot) = self.slots[at].get_mut(&event.key) else { return Ok(()) };
-        check_link(table, slot, event, recorded_at)?;
-        // Taken out, so that evolve changes a row that nobody else holds in place. If it fails, the entity has no row
-        // here any more: whoever goes on after an error skips the entity.
-        slot.row = table.fold(slot.row.take(), event, recorded_at)?;
+        if !self.passed_over.contains(&event.position) {
+            check_link(table, slot, event, recorded_at)?;
+            // Taken out, so that evolve changes a row that nobody else holds in place. If it fails, the entity has no
+            // row here any more: whoever goes on after an error skips the entity.
+            slot.row = table.fold(slot.row.take(), event, recorded_at)?;
+        }
         slot.rev = event.position;
         slot.at = recorded_at;
         self.buried_any[at] |= slot.row.is_none();
@@ -96,7 +104,7 @@ impl Folder {
 
     /// Treats an event that could not be folded as the entity's last one, so that what follows can be looked at.
     pub fn skip(&mut self, event: &Event) {
-        let Some(at) = TABLES.iter().position(|table| *table.name == *event.table) else { return };
+        let Some(at) = PROJECTED.iter().position(|table| *table.name == *event.table) else { return };
         if let Some(slot) = self.slots[at].get_mut(&event.key) {
             slot.rev = event.position;
         }
@@ -114,7 +122,7 @@ impl Folder {
             }
             let buried = std::mem::replace(&mut slot.buried, slot.row.is_none());
             let (after, rev, at_ms) = (slot.row.clone(), slot.rev, slot.at);
-            changes.push(RowChange { table: TABLES[at], key, before, buried, after, rev, at: at_ms });
+            changes.push(RowChange { table: PROJECTED[at], key, before, buried, after, rev, at: at_ms });
         }
         if self.slots.iter().map(HashMap::len).sum::<usize>() > FOLD_ROWS_MAX {
             // Nothing is dirty now, so nothing is lost.

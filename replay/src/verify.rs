@@ -1,7 +1,7 @@
 use std::{collections::HashSet, fmt};
 
 use tasklog_log::{Commit, Log, Position, StoreError};
-use tasklog_projections::{TABLES, View};
+use tasklog_projections::{PROJECTED, View};
 
 use crate::{Difference, Folder, compare};
 
@@ -121,7 +121,7 @@ impl Verifier {
     #[must_use]
     pub fn new(first: Position) -> Self {
         Self {
-            folder: Folder::new(&TABLES),
+            folder: Folder::new(&PROJECTED),
             report: Report::default(),
             next: first,
             tainted: HashSet::new(),
@@ -230,7 +230,7 @@ impl Verifier {
             let why = format!("the tables reflect {at}, the head of the log is {head}");
             self.report.add(Finding::Commit { position: head.position, why });
         }
-        for table in TABLES {
+        for table in PROJECTED {
             let (report, tainted) = (&mut self.report, &self.tainted);
             let rows = compare(table, live, fresh, head.recorded_at, |difference| {
                 let (table, key) = difference.entity();

@@ -3,7 +3,7 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::json;
 use tasklog_log::{Position, redis::RedisUrl};
-use tasklog_projections::{TABLES, TableDef};
+use tasklog_projections::{PROJECTED, TABLES, TableDef};
 
 use super::{
     Context, Ended,
@@ -72,7 +72,7 @@ impl Verify {
 
 impl Rebuild {
     pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
-        let tables: Vec<&'static TableDef> = if self.tables.is_empty() { TABLES.to_vec() } else { self.tables };
+        let tables: Vec<&'static TableDef> = if self.tables.is_empty() { PROJECTED.to_vec() } else { self.tables };
         let path = match &context.url {
             StoreUrl::Sqlite(path) => path,
             StoreUrl::Redis(url) => return repair(url, &tables, context),
@@ -88,7 +88,7 @@ impl Rebuild {
         let seconds = began.elapsed().as_secs_f64();
         let rate = rebuilt.position.0 as f64 / seconds.max(1e-9);
         if context.out.json {
-            let names: Vec<_> = tables.iter().map(|table| table.name).collect();
+            let names = told(&tables);
             let value = json!({
                 "tables": names, "events": rebuilt.position, "seconds": seconds, "events_per_s": rate as u64,
                 "peak_rss_mb": peak_rss_mb(),
@@ -97,13 +97,19 @@ impl Rebuild {
         } else {
             context.out.line(format!(
                 "{} tables rebuilt from {} events in {seconds:.1} s ({} events/s)",
-                tables.len(),
+                told(&tables).len(),
                 number(rebuilt.position.0),
                 number(rate as u64),
             ))?;
         }
         Ok(Ended::Well)
     }
+}
+
+/// The names of those that are among the 14: the facts about the log are rebuilt along.
+fn told(tables: &[&'static TableDef]) -> Vec<&'static str> {
+    let known = tables.iter().filter(|table| TABLES.iter().any(|known| known.name == table.name));
+    known.map(|table| table.name).collect()
 }
 
 /// Tables in Redis are repaired in place, while writers go on.
@@ -116,7 +122,7 @@ fn repair(url: &RedisUrl, tables: &[&'static TableDef], context: &Context) -> Re
     let mut mask = Mask::new(context.out.show_sensitive);
     let in_the_way: Vec<_> = repairs.in_the_way.iter().map(|(key, why)| (mask.redis_key(key), why)).collect();
     if context.out.json {
-        let names: Vec<_> = tables.iter().map(|table| table.name).collect();
+        let names = told(tables);
         let keys: Vec<_> = in_the_way.iter().map(|(key, _)| key).collect();
         let value = json!({
             "tables": names, "events": repairs.position, "seconds": seconds, "repaired": repairs.repaired,
@@ -133,7 +139,7 @@ fn repair(url: &RedisUrl, tables: &[&'static TableDef], context: &Context) -> Re
         }
         context.out.line(format!(
             "{} tables compared with {} events in {seconds:.1} s, {} entities repaired",
-            tables.len(),
+            told(tables).len(),
             number(repairs.position.0),
             number(repairs.repaired),
         ))?;

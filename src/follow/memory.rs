@@ -1,5 +1,5 @@
 use tasklog_log::{Checkpoint, Commit, Log, LogInfo, Position, StoreError};
-use tasklog_projections::{TABLES, View, memory::MemoryView};
+use tasklog_projections::{PROJECTED, View, memory::MemoryView};
 use tasklog_replay::{
     Folder,
     follow::{FOLLOW_PAGE_EVENTS, Replica, take},
@@ -21,7 +21,7 @@ impl MemoryReplica {
     fn taken(&mut self, commits: &[Commit]) -> Result<Checkpoint, StoreError> {
         let folder = self.folder.take();
         let MemoryBackend { log, view } = &mut self.backend;
-        let mut folder = folder.map_or_else(|| Folder::on(&TABLES, &*view), Ok)?;
+        let mut folder = folder.map_or_else(|| Folder::on(&PROJECTED, &*view), Ok)?;
         // Nothing is written unless all of it can be: folding and adopting refuse before they write.
         let to = take(&mut folder, log, view, commits)?;
         self.folder = Some(folder);
@@ -63,7 +63,7 @@ impl Replica for MemoryReplica {
     fn go_back(&mut self, to: &Checkpoint) -> Result<(), StoreError> {
         self.folder = None;
         let mut fresh = MemoryView::new(to.log);
-        let mut folder = Folder::new(&TABLES);
+        let mut folder = Folder::new(&PROJECTED);
         let mut at = Position::ZERO;
         while at < to.position {
             let mut page = self.backend.log.read(at, FOLLOW_PAGE_EVENTS)?;

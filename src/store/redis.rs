@@ -16,7 +16,7 @@ use tasklog_log::{
     redis::{Connector, Facts, Keys, Link, RedisLog, RedisUrl, Script, Time, birth, facts},
 };
 use tasklog_projections::{
-    TABLES,
+    PROJECTED,
     redis::{Expiry, Names, RedisView, stale_tables},
 };
 
@@ -120,7 +120,7 @@ fn apply_migrations(link: &Link, keys: &Keys, names: &Names, mut at: u32) -> Res
     while at < migrate::SCHEMA_VERSION {
         let next = at + 1;
         let mut args = vec![at.to_string(), next.to_string()];
-        for table in TABLES.iter().filter(|table| table.schema_version == next) {
+        for table in PROJECTED.iter().filter(|table| table.schema_version == next) {
             args.extend([table.name.to_owned(), table.projection_version.to_string()]);
         }
         // Another process may have been faster; then the ledger says so.

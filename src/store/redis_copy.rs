@@ -8,7 +8,7 @@ use tasklog_log::{
     redis::{Keys, Link, RedisLog, RedisUrl, Script, encode_commit, is_answer_lost},
 };
 use tasklog_projections::{
-    AnyRow, Held, RowChange, Scan, TABLES, TableDef, View,
+    AnyRow, Held, PROJECTED, RowChange, Scan, TableDef, View,
     redis::{Expiry, RedisView, pack_bytes, pack_ops, script},
 };
 use tasklog_replay::{Folder, follow::Replica};
@@ -104,7 +104,7 @@ impl RedisCopy {
     pub(crate) fn settle(&mut self) -> Result<(), StoreError> {
         self.folder = None;
         let dead_at = self.log.head()?.recorded_at;
-        for table in TABLES {
+        for table in PROJECTED {
             // Nobody but the writer knows which tombstones its next events may link to.
             while self.view.sweep(table, dead_at, Millis::MIN, SWEEP_ROWS_MAX)?.len() == SWEEP_ROWS_MAX {}
         }
@@ -119,7 +119,7 @@ impl RedisCopy {
         let to = check_adopted(&from, commits)?;
         let restored = Restored::of(&self.view, &self.log, commits, from.position)?;
         let folder = self.folder.take();
-        let mut folder = folder.map_or_else(|| Folder::on(&TABLES, &self.view), Ok)?;
+        let mut folder = folder.map_or_else(|| Folder::on(&PROJECTED, &self.view), Ok)?;
         for commit in commits {
             folder.fold(commit, &restored)?;
         }
@@ -248,7 +248,7 @@ impl<'v> Restored<'v> {
     /// Looks at every row that dies by time and that `commits` go on about.
     fn of(view: &'v RedisView, log: &RedisLog, commits: &[Commit], head: Position) -> Result<Self, StoreError> {
         let mut rows = HashMap::new();
-        for table in TABLES.iter().copied().filter(|table| table.dies_at.is_some()) {
+        for table in PROJECTED.iter().copied().filter(|table| table.dies_at.is_some()) {
             let events = commits.iter().flat_map(|commit| &commit.events).filter(|event| *event.table == *table.name);
             let linked: HashMap<&str, Position> =
                 events.filter_map(|event| Some((&*event.key, event.prev.filter(|prev| *prev <= head)?))).collect();

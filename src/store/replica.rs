@@ -10,7 +10,7 @@ use tasklog_log::{
     sqlite::{Head, SqliteLog, connection, write_head},
 };
 use tasklog_projections::{
-    TABLES, View,
+    PROJECTED, View,
     sqlite::{SqliteView, drop_shadow, swap_shadow},
 };
 use tasklog_replay::{
@@ -117,7 +117,7 @@ impl Replica for SqliteReplica {
         let transaction = connection::begin(&self.conn)?;
         let mut log = SqliteLog::new(&self.conn, Arc::new(SystemClock));
         let mut view = SqliteView::live(&self.conn);
-        let mut folder = folder.map_or_else(|| Folder::on(&TABLES, &view), Ok)?;
+        let mut folder = folder.map_or_else(|| Folder::on(&PROJECTED, &view), Ok)?;
         let to = take(&mut folder, &mut log, &mut view, commits)?;
         transaction.commit()?;
         self.folder = Some(folder);
@@ -127,9 +127,9 @@ impl Replica for SqliteReplica {
     fn go_back(&mut self, to: &Checkpoint) -> Result<(), StoreError> {
         self.folder = None;
         // The shadows are filled beside the tables; a crash leaves them to be thrown away. What counts is one transaction.
-        sqlite::fill_shadow(&self.path, &self.conn, &TABLES, to, &mut |_| {})?;
+        sqlite::fill_shadow(&self.path, &self.conn, &PROJECTED, to, &mut |_| {})?;
         let transaction = connection::begin(&self.conn)?;
-        swap_shadow(&self.conn, &TABLES)?;
+        swap_shadow(&self.conn, &PROJECTED)?;
         SqliteLog::new(&self.conn, Arc::new(SystemClock)).cut_back(to)?;
         write_head(&self.conn, Head::Tables, to)?;
         transaction.commit()?;
@@ -149,7 +149,7 @@ impl Replica for SqliteReplica {
         let transaction = connection::begin(&self.conn)?;
         let mut view = SqliteView::live(&self.conn);
         let mut done = true;
-        for table in TABLES {
+        for table in PROJECTED {
             // Dead at the head's instant, like the writer: whatever comes later finds them dead.
             let removed = view.sweep(table, head.recorded_at, TOMBSTONES_BEFORE, SWEEP_ROWS_MAX)?;
             done &= removed.len() < SWEEP_ROWS_MAX;

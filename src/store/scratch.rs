@@ -6,7 +6,7 @@ use tasklog_log::{
     sqlite::{SqliteLog, connection, connection::Access},
 };
 use tasklog_projections::{
-    TABLES,
+    PROJECTED,
     sqlite::{SqliteView, create_shadow, create_tables},
 };
 
@@ -32,7 +32,7 @@ impl Scratch {
         SqliteLog::create(&conn)?;
         create_tables(&conn, 1)?;
         create_tables(&conn, 2)?;
-        create_shadow(&conn, &TABLES)?;
+        create_shadow(&conn, &PROJECTED)?;
         Ok(Self { conn, _folder: folder })
     }
 

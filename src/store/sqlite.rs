@@ -15,7 +15,7 @@ use tasklog_log::{
     sqlite::{Head, SqliteLog, connection, connection::Access as FileAccess, read_head},
 };
 use tasklog_projections::{
-    TABLES, TableDef, View,
+    PROJECTED, TableDef, View,
     memory::MemoryView,
     sqlite::{
         Built, SqliteView, create_shadow, create_tables, drop_shadow, index_shadow, read_built, swap_shadow,
@@ -118,7 +118,7 @@ fn head(conn: &Connection, which: Head) -> Result<Checkpoint, StoreError> {
 /// `schema_ahead` if a newer projection built one.
 fn stale_tables(conn: &Connection) -> Result<Vec<&'static TableDef>, StoreError> {
     let mut stale = Vec::new();
-    for table in TABLES {
+    for table in PROJECTED {
         let built = read_built(conn, table)?;
         let known = table.projection_version;
         match built {

@@ -6,7 +6,7 @@ use super::{
     order,
     shape::{Shape, shape},
 };
-use crate::{TABLES, TableDef};
+use crate::{PROJECTED, TableDef};
 
 /// What a key of a table is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,13 +40,13 @@ pub enum Role {
 pub fn locate(names: &Names, key: &str) -> Option<(&'static TableDef, Role)> {
     let rest = key.strip_prefix(names.prefix())?.strip_prefix(':')?;
     let (first, rest) = rest.split_once(':')?;
-    let named = |rest: &str| TABLES.into_iter().find(|table| table.name == rest);
+    let named = |rest: &str| PROJECTED.into_iter().find(|table| table.name == rest);
     match first {
         "_tombstones" => return named(rest).map(|table| (table, Role::Tombstones)),
         "_tombstones_at" => return named(rest).map(|table| (table, Role::BuriedAt)),
         _ => {}
     }
-    let table = TABLES.into_iter().find(|table| table.key_prefix == first)?;
+    let table = PROJECTED.into_iter().find(|table| table.key_prefix == first)?;
     let role = match rest.strip_prefix('_') {
         Some(helper) => helper_role(names, table, key, helper)?,
         None if shape(table) == Shape::Run => unescaped(rest).map_or(Role::Foreign, Role::Runs),

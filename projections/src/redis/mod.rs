@@ -33,7 +33,7 @@ use tasklog_log::{
     redis::{ENTRY_LUA, Keys, Link, Script},
 };
 
-use crate::{AnyRow, Held, PAGE_ROWS_MAX, RowChange, Scan, TABLES, TableDef, View, view::no_index};
+use crate::{AnyRow, Held, PAGE_ROWS_MAX, PROJECTED, RowChange, Scan, TableDef, View, view::no_index};
 
 /// The Lua functions that check and run [`Op`]s; they need those of [`ENTRY_LUA`] before them.
 pub const OPS_LUA: &str = include_str!("ops.lua");
@@ -385,7 +385,7 @@ fn check_index(table: &TableDef, index: &str) -> Result<(), StoreError> {
 pub fn stale_tables(link: &Link, names: &Names) -> Result<Vec<&'static TableDef>, StoreError> {
     let built: HashMap<String, u32> = link.ask(|conn| ::redis::cmd("HGETALL").arg(names.projections()).query(conn))?;
     let mut stale = Vec::new();
-    for table in TABLES {
+    for table in PROJECTED {
         match built.get(table.name) {
             Some(found) if *found > table.projection_version => {
                 let what = format!("projection {}", table.name);

@@ -2,7 +2,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use tasklog_log::StoreError;
 
 use super::Area;
-use crate::{Kind, TABLES, TableDef};
+use crate::{Kind, PROJECTED, TableDef};
 
 /// What built a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +89,7 @@ pub fn create_tables(conn: &Connection, schema_version: u32) -> Result<Vec<&'sta
     )?;
     create_tombstones(conn, Area::Live)?;
     let mut created = Vec::new();
-    for table in TABLES.iter().filter(|table| table.schema_version == schema_version) {
+    for table in PROJECTED.iter().filter(|table| table.schema_version == schema_version) {
         if table_exists(conn, table.name)? {
             continue;
         }
@@ -170,7 +170,7 @@ pub fn create_shadow(conn: &Connection, tables: &[&'static TableDef]) -> Result<
 /// # Errors
 /// `unavailable` or `read_only`.
 pub fn drop_shadow(conn: &Connection) -> Result<(), StoreError> {
-    for table in TABLES {
+    for table in PROJECTED {
         conn.execute_batch(&format!("DROP TABLE IF EXISTS {}{}", Area::Shadow.prefix(), table.name))?;
         for name in value_tables(table, Area::Shadow) {
             conn.execute_batch(&format!("DROP TABLE IF EXISTS {name}"))?;

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use tasklog_log::{Checkpoint, Log, Position, StoreError, redis::RedisLog};
 use tasklog_projections::{
-    Cell, Scan, TABLES, TableDef, View,
+    Cell, PROJECTED, Scan, TableDef, View,
     redis::{Asked, Flaw, Own, RedisView, Repaired, Role, Said, Seen, Slot, locate, shown, slots},
     sqlite::SqliteView,
 };
@@ -63,7 +63,7 @@ pub(in crate::store) fn verify(
     mut note: impl FnMut(Position),
 ) -> Result<Report, StoreError> {
     let scratch = Scratch::new()?;
-    let mut audit = Audit::new(log, live, &scratch, &TABLES, Mode::Verify)?;
+    let mut audit = Audit::new(log, live, &scratch, &PROJECTED, Mode::Verify)?;
     audit.replay(&mut note)?;
     audit.run()?;
     let reached = audit.verifier.position();
