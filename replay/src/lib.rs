@@ -10,6 +10,7 @@ mod fold;
 pub mod follow;
 mod history;
 mod quarantine;
+pub mod snapshot;
 mod verify;
 
 pub use compare::{Difference, compare, live_rows};
