@@ -129,6 +129,15 @@ impl Verifier {
         }
     }
 
+    /// Verifies what comes after a snapshot whose rows are in `fresh`.
+    ///
+    /// # Errors
+    /// The view's.
+    pub fn after_snapshot(position: Position, fresh: &dyn View) -> Result<Self, StoreError> {
+        let folder = Folder::on(&PROJECTED, fresh)?.after_snapshot(position);
+        Ok(Self { folder, ..Self::new(position.next()) })
+    }
+
     /// How far it has come: the last position it has seen.
     #[must_use]
     pub fn position(&self) -> Position {

@@ -99,7 +99,7 @@ fn raw_fold(conn: &Connection) -> Result<HashMap<String, (AnyRow, Position)>, Er
 fn fold(path: &Path, head: Position, info: tasklog_log::LogInfo) -> Result<Duration, Error> {
     let began = Instant::now();
     let mut view = MemoryView::new(info);
-    let reached = catch_up(&PROJECTED, sqlite::pages(path, head)?, &mut view, |_| {})?;
+    let reached = catch_up(&PROJECTED, sqlite::pages(path, Position::ZERO, head)?, &mut view, |_| {})?;
     let took = began.elapsed();
     if reached.position != head {
         return Err(StoreError::corrupt(reached.position, "the fold ended early").into());

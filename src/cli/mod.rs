@@ -15,6 +15,7 @@ mod mask;
 mod output;
 mod rows;
 mod signals;
+mod snapshot;
 mod sql;
 mod wait;
 
@@ -63,6 +64,10 @@ enum Verb {
     Verify(maintain::Verify),
     /// Rebuild tables from the log, while readers go on
     Rebuild(maintain::Rebuild),
+    /// Make a snapshot of all rows, while readers and writers go on
+    Snapshot(snapshot::Snapshot),
+    /// List the snapshots and whether each can be used
+    Snapshots(snapshot::List),
     /// Show the log's epoch, or begin the next one after commits were lost
     Epoch(epoch::Epoch),
     /// Keep a replica of another store, and keep it up to date
@@ -164,6 +169,8 @@ fn run(verb: Verb, context: &Context) -> Result<Ended, Error> {
         Verb::Info(verb) => verb.run(context),
         Verb::Verify(verb) => verb.run(context),
         Verb::Rebuild(verb) => verb.run(context),
+        Verb::Snapshot(verb) => verb.run(context),
+        Verb::Snapshots(verb) => verb.run(context),
         Verb::Epoch(verb) => verb.run(context),
         Verb::Follow(verb) => verb.run(context),
         Verb::Copy(verb) => verb.run(context),

@@ -127,7 +127,7 @@ impl Replica for SqliteReplica {
     fn go_back(&mut self, to: &Checkpoint) -> Result<(), StoreError> {
         self.folder = None;
         // The shadows are filled beside the tables; a crash leaves them to be thrown away. What counts is one transaction.
-        sqlite::fill_shadow(&self.path, &self.conn, &PROJECTED, to, &mut |_| {})?;
+        sqlite::fill_shadow(&self.path, &self.conn, &PROJECTED, to, sqlite::Begin::WithSnapshot, &mut |_| {})?;
         let transaction = connection::begin(&self.conn)?;
         swap_shadow(&self.conn, &PROJECTED)?;
         SqliteLog::new(&self.conn, Arc::new(SystemClock)).cut_back(to)?;

@@ -36,6 +36,14 @@ impl Scratch {
         Ok(Self { conn, _folder: folder })
     }
 
+    /// Throws away what is in the tables.
+    ///
+    /// # Errors
+    /// `unavailable`.
+    pub(super) fn clear(&self) -> Result<(), StoreError> {
+        create_shadow(&self.conn, &PROJECTED)
+    }
+
     /// The tables, at the start of `log`.
     ///
     /// # Errors

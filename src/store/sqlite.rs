@@ -15,16 +15,16 @@ use tasklog_log::{
     sqlite::{Head, SqliteLog, connection, connection::Access as FileAccess, read_head},
 };
 use tasklog_projections::{
-    PROJECTED, TableDef, View,
+    PROJECTED, TableDef, View, facts,
     memory::MemoryView,
     sqlite::{
         Built, SqliteView, create_shadow, create_tables, drop_shadow, index_shadow, read_built, swap_shadow,
         table_exists, write_built,
     },
 };
-use tasklog_replay::{Report, Verifier, catch_up};
+use tasklog_replay::{FOLD_ROWS_MAX, Folder, Report, Verifier, catch_up_with};
 
-use super::{Following, OpenOptions, Recording, lock::WriterLock, migrate, pool::Pool, scratch::Scratch};
+use super::{Following, OpenOptions, Recording, lock::WriterLock, migrate, pool::Pool, scratch::Scratch, snapshots};
 
 /// Events in a page of a rebuild.
 const REBUILD_PAGE_EVENTS: usize = 4_000;
@@ -69,7 +69,7 @@ pub(super) fn prepare(path: &Path, options: &OpenOptions) -> Result<Prepared, St
         let names: Vec<_> = stale.iter().map(|table| table.name).collect();
         tracing::info!(tables = names.join(", "), "rebuilding from the log");
         restore_missing(&conn, &stale)?;
-        rebuild_tables(path, &conn, &stale, &mut |_| {})?;
+        rebuild_tables(path, &conn, &stale, Begin::WithSnapshot, &mut |_| {})?;
     }
     check_heads(&conn)?;
     let clock = Recording::clock(recording, &options.clock);
@@ -189,11 +189,22 @@ fn wal_is_empty(path: &Path) -> bool {
     std::fs::metadata(PathBuf::from(wal)).map_or(true, |metadata| metadata.len() == 0)
 }
 
+/// What a rebuild begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// The log's first event.
+    AtTheStart,
+    /// The newest usable snapshot, or the log's first event if there is none.
+    WithSnapshot,
+}
+
 /// What a rebuild has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rebuilt {
     /// Through this position.
     pub position: Position,
+    /// After this one: that of the snapshot it began with, or 0.
+    pub began: Position,
 }
 
 /// Rebuilds tables of a store that no other process has open for writing. Readers see the old rows until the swap.
@@ -203,6 +214,7 @@ pub struct Rebuilt {
 pub fn rebuild(
     path: &Path,
     tables: &[&'static TableDef],
+    begin: Begin,
     mut note: impl FnMut(Position),
 ) -> Result<Rebuilt, StoreError> {
     if cannot_write(path) {
@@ -211,9 +223,9 @@ pub fn rebuild(
     let lock = WriterLock::take(path)?;
     let conn = connection::open(path, FileAccess::Write)?;
     migrate::check(migrate::applied(&conn).map_err(|error| of_file(path, error))?)?;
-    let position = rebuild_tables(path, &conn, tables, &mut note)?;
+    let rebuilt = rebuild_tables(path, &conn, tables, begin, &mut note)?;
     drop(lock);
-    Ok(Rebuilt { position })
+    Ok(rebuilt)
 }
 
 /// Fills shadows from the log, page by page so that the WAL stays bounded, and swaps them in as one step. A rebuild that
@@ -222,44 +234,62 @@ fn rebuild_tables(
     path: &Path,
     conn: &Connection,
     tables: &[&'static TableDef],
+    begin: Begin,
     note: &mut dyn FnMut(Position),
-) -> Result<Position, StoreError> {
+) -> Result<Rebuilt, StoreError> {
     let head = head(conn, Head::Log)?;
-    fill_shadow(path, conn, tables, &head, note)?;
+    let began = fill_shadow(path, conn, tables, &head, begin, note)?;
     let transaction = connection::begin(conn)?;
     swap_shadow(conn, tables)?;
     transaction.commit()?;
     drop_shadow(conn)?;
-    Ok(head.position)
+    Ok(Rebuilt { position: head.position, began })
 }
 
-/// Fills and indexes shadows from the log through `until`, the end of a commit or 0.
+/// Fills and indexes shadows from the log through `until`, the end of a commit or 0; answers after which position.
 pub(super) fn fill_shadow(
     path: &Path,
     conn: &Connection,
     tables: &[&'static TableDef],
     until: &Checkpoint,
+    begin: Begin,
     note: &mut dyn FnMut(Position),
-) -> Result<(), StoreError> {
+) -> Result<Position, StoreError> {
     create_shadow(conn, tables)?;
     let mut shadow = SqliteView::shadow(conn, Checkpoint::start(until.log));
-    let reached = catch_up(tables, pages(path, until.position)?, &mut shadow, note)?;
+    let quarantined = facts::quarantined(&SqliteView::live(conn))?;
+    let mut began = Position::ZERO;
+    if begin == Begin::WithSnapshot {
+        let log = SqliteLog::new(conn, Arc::new(tasklog_log::SystemClock));
+        let kept = snapshots::of_file(path, quarantined.iter().copied());
+        let (at, half) = snapshots::begin_with(&kept, &log, until.position, tables, &mut shadow);
+        began = at.map_or(Position::ZERO, |at| at.position);
+        if half {
+            create_shadow(conn, tables)?;
+            shadow = SqliteView::shadow(conn, Checkpoint::start(until.log));
+        }
+    }
+    let mut folder = Folder::on(tables, &shadow)?.passing_over(quarantined).after_snapshot(began);
+    let pages = pages(path, began, until.position)?;
+    let reached = catch_up_with(&mut folder, FOLD_ROWS_MAX / 2, pages, &mut shadow, note)?;
     if reached.position != until.position {
         return Err(StoreError::corrupt(reached.position.next(), format!("missing from the log: expected {until}")));
     }
-    index_shadow(conn, tables)
+    index_shadow(conn, tables)?;
+    Ok(began)
 }
 
-/// Pages of the log up to `until`, read and checked ahead on a thread and a connection of their own.
+/// Pages of the log after `after` and up to `until`, read and checked ahead on a thread and a connection of their own.
 pub(crate) fn pages(
     path: &Path,
+    after: Position,
     until: Position,
 ) -> Result<impl Iterator<Item = Result<Vec<Commit>, StoreError>> + use<>, StoreError> {
     let conn = connection::open(path, FileAccess::Read)?;
     let (sender, receiver) = sync_channel(REBUILD_PAGES_AHEAD);
     let read = move || {
         let log = SqliteLog::new(&conn, Arc::new(tasklog_log::SystemClock));
-        let mut after = Position::ZERO;
+        let mut after = after;
         while after < until {
             let mut page = read_checked(&log, after, REBUILD_PAGE_EVENTS);
             if let Ok(page) = &mut page {
