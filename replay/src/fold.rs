@@ -14,6 +14,8 @@ pub struct Folder {
     wanted: [bool; TABLES.len()],
     slots: Vec<HashMap<Box<str>, Slot, RandomState>>,
     dirty: Vec<(usize, Box<str>)>,
+    /// So many changed rows are kept before it is time to flush.
+    room: usize,
     buried_any: [bool; TABLES.len()],
 }
 
@@ -36,7 +38,27 @@ impl Folder {
             wanted[at] = tables.iter().any(|table| table.name == known.name);
         }
         let slots = TABLES.iter().map(|_| HashMap::default()).collect();
-        Self { wanted, slots, dirty: Vec::new(), buried_any: [false; TABLES.len()] }
+        let room = FOLD_ROWS_MAX / 2;
+        Self { wanted, slots, dirty: Vec::new(), room, buried_any: [false; TABLES.len()] }
+    }
+
+    /// The same, but with room for so many rows before the first flush: until then [`Folder::entity`] knows everything
+    /// that was folded, and a view that starts empty is not needed.
+    #[must_use]
+    pub fn with_room(self, rows: usize) -> Self {
+        Self { room: rows, ..self }
+    }
+
+    /// The row, if there is one, and the rev of an entity that is at hand; none for one that is not.
+    #[must_use]
+    pub fn entity(&self, table: &TableDef, key: &str) -> Option<(Option<&AnyRow>, Position)> {
+        let at = TABLES.iter().position(|known| known.name == table.name)?;
+        self.slots[at].get(key).map(|slot| (slot.row.as_ref(), slot.rev))
+    }
+
+    /// The entities at hand, table by table.
+    pub fn entities(&self) -> impl Iterator<Item = (&'static TableDef, &str)> {
+        TABLES.iter().zip(&self.slots).flat_map(|(table, slots)| slots.keys().map(|key| (*table, &**key)))
     }
 
     /// Folds the events of `tables` into a view that may have rows already.
@@ -104,6 +126,7 @@ impl Folder {
 
     /// The row changes since the last flush.
     pub fn changes(&mut self) -> Vec<RowChange> {
+        self.room = FOLD_ROWS_MAX / 2;
         let mut changes = Vec::with_capacity(self.dirty.len());
         for (at, key) in self.dirty.drain(..) {
             let Some(slot) = self.slots[at].get_mut(&key) else { continue };
@@ -126,7 +149,7 @@ impl Folder {
     /// Whether so many rows are waiting that it is time to flush.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.dirty.len() >= FOLD_ROWS_MAX / 2
+        self.dirty.len() >= self.room
     }
 }
 

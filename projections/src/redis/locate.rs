@@ -5,6 +5,7 @@ use super::{
     names::{escaped, suffix},
     order,
     shape::{Shape, shape},
+    slot::What,
 };
 use crate::{TABLES, TableDef};
 
@@ -110,6 +111,15 @@ impl Role {
             Self::Tombstones => (text(element).and_then(known), field()),
             Self::BuriedAt => (text(element).and_then(known), scored()),
             Self::Foreign => (None, field()),
+        }
+    }
+
+    /// What kind of slots the elements of a key with this role are.
+    pub(super) const fn what(&self) -> What {
+        match self {
+            Self::Set | Self::Seconds(_) => What::Member,
+            Self::Runs(_) | Self::SortedSet | Self::Index(_) | Self::BuriedAt => What::Scored,
+            Self::Row(_) | Self::Foreign | Self::Revs(_) | Self::Unique | Self::Tombstones => What::Field,
         }
     }
 
