@@ -56,6 +56,21 @@ pub fn locate(names: &Names, key: &str) -> Option<(&'static TableDef, Role)> {
     Some((table, role))
 }
 
+/// The table whose row has a key of its own with this name; none for every other key, which [`locate`] is for. It looks at
+/// the beginning only.
+#[must_use]
+pub fn row_key_of(names: &Names, key: &[u8]) -> Option<&'static TableDef> {
+    let rest = key.strip_prefix(names.prefix().as_bytes())?.strip_prefix(b":")?;
+    let colon = rest.iter().position(|byte| *byte == b':')?;
+    let (first, rest) = (&rest[..colon], &rest[colon + 1..]);
+    let table = TABLES.into_iter().find(|table| table.key_prefix.as_bytes() == first)?;
+    let is_row = match shape(table) {
+        Shape::Run => false,
+        _ => !rest.starts_with(b"_"),
+    };
+    is_row.then_some(table)
+}
+
 fn helper_role(names: &Names, table: &'static TableDef, key: &str, helper: &str) -> Option<Role> {
     let indexes = std::iter::once("pk").chain(table.indexes.iter().map(|index| index.name));
     let mut indexes = indexes.chain(table.multi_indexes.iter().map(|multi| multi.name));

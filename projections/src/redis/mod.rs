@@ -17,8 +17,8 @@ mod slot;
 mod sweep;
 
 pub use audit::{Asked, Element, Flaw, Look, Repaired, Seen, Verdict, shown};
-pub use bulk::{Bulk, Expected, Found, Page as BulkPage};
-pub use locate::{Role, locate};
+pub use bulk::{Bulk, Expected, Found, KeyWalk, Notes, Page as BulkPage, Prints, Sums};
+pub use locate::{Role, locate, row_key_of};
 pub use names::{Names, escaped, suffix};
 pub use op::{Arg, Op, takes};
 pub use shape::{Expiry, has_index_set};

@@ -2,13 +2,16 @@
 
 use std::{
     collections::{BTreeSet, HashSet, VecDeque},
-    vec,
+    thread, vec,
 };
 
 use tasklog_log::StoreError;
 use tasklog_projections::{
     Cell, RowChange, Scan, TableDef, Tombstones, View as _,
-    redis::{Asked, Bulk, BulkPage, Expected, Found, Role, Said, Slot, creation, locate},
+    redis::{
+        Asked, Bulk, BulkPage, Expected, Found, KeyWalk, Notes, Prints, RedisView, Role, Said, Slot, Sums, creation,
+        locate, row_key_of,
+    },
 };
 
 use super::audit::Audit;
@@ -28,8 +31,11 @@ impl Audit<'_> {
     /// Compares everything.
     pub(super) fn run(&mut self) -> Result<(), StoreError> {
         for attempt in 1.. {
-            self.verifier.report().rows = 0;
-            match self.look_through() {
+            let result = self.unequal().and_then(|tables| match &tables[..] {
+                [] => Ok(()),
+                tables => self.look_through(tables),
+            });
+            match result {
                 // What was done already is not done again.
                 Err(error) if attempt < ATTEMPTS_MAX && error.is_retryable() => {}
                 result => return result,
@@ -38,26 +44,47 @@ impl Audit<'_> {
         Ok(())
     }
 
-    fn look_through(&mut self) -> Result<(), StoreError> {
-        let parts = self.entities()?.div_ceil(ENTITIES_PER_PART).max(1);
+    /// The tables in which something may be wrong: rows and what they put into helpers are added up on this thread, what
+    /// the helpers hold on another one.
+    fn unequal(&mut self) -> Result<Vec<&'static TableDef>, StoreError> {
+        let prints = Prints::default();
+        let mut given = Sums::new(prints.clone());
+        let (live, tables) = (self.live, self.tables);
+        let mut found = thread::scope(|scope| {
+            let found = move || sum_keys(live, tables, Sums::new(prints));
+            let found = thread::Builder::new().name("tasklog-look-through".into()).spawn_scoped(scope, found);
+            let found = found.map_err(|error| StoreError::unavailable_because("starting a thread", error))?;
+            self.verifier.report().rows = 0;
+            let mut walk = Walk::new(self, tables);
+            let rows = self.rows(&mut walk, &mut Notes::Sums(&mut given), true);
+            let found = found.join().map_err(|_| StoreError::unavailable("looking through the keys panicked"))?;
+            rows.and(found)
+        })?;
+        Ok(tables.iter().copied().filter(|table| !given.is_same(&mut found, table)).collect())
+    }
+
+    /// Looks for what is wrong in some tables.
+    fn look_through(&mut self, tables: &[&'static TableDef]) -> Result<(), StoreError> {
+        let parts = self.entities(tables)?.div_ceil(ENTITIES_PER_PART).max(1);
         let live = self.live;
         let mut bulk = live.bulk()?;
         for part in 0..parts {
             let mut expected = Expected::of_part(part, parts);
-            self.rows(&mut bulk, part == 0, &mut expected)?;
-            self.keys(&mut bulk, &mut expected)?;
-            self.missing(&expected)?;
+            let mut walk = Walk::new(self, tables);
+            self.rows(&mut walk, &mut Notes::Expected(&mut expected), false)?;
+            walk_keys(live, &mut bulk, tables, &mut |met| self.met(met, tables, &mut expected))?;
+            self.missing(tables, &expected)?;
             self.settle_suspects()?;
         }
         Ok(())
     }
 
     /// How many rows and tombstones the log gives.
-    fn entities(&self) -> Result<u64, StoreError> {
+    fn entities(&self, tables: &[&'static TableDef]) -> Result<u64, StoreError> {
         if let Some(folder) = self.verifier.unflushed() {
             return Ok(folder.entities().count() as u64);
         }
-        self.tables.iter().try_fold(0, |sum, table| {
+        tables.iter().try_fold(0, |sum, table| {
             Ok(sum + self.fresh.count(table, &Scan::all("pk"))? + self.fresh.count_tombstones(table)?)
         })
     }
@@ -75,8 +102,9 @@ impl Audit<'_> {
     }
 
     /// Every row and every deletion that the log gives: rows are compared, and what they put into helpers is noted.
-    fn rows(&mut self, bulk: &mut Bulk<'_>, first: bool, expected: &mut Expected) -> Result<(), StoreError> {
-        let mut walk = Walk::new(self);
+    fn rows(&mut self, walk: &mut Walk, notes: &mut Notes<'_>, first: bool) -> Result<(), StoreError> {
+        let live = self.live;
+        let mut bulk = live.bulk()?;
         let mut now = self.reached.recorded_at;
         let mut next = walk.page(self)?;
         bulk.ask_rows(&next, now)?;
@@ -85,105 +113,50 @@ impl Audit<'_> {
             let (page, of) = (next, now);
             now = self.reached.recorded_at;
             next = walk.page(self)?;
+            // The server goes on while this page is compared.
             bulk.ask_rows(&next, now)?;
-            bulk.rows(&page, of, expected, &mut |change| suspects.push((change.table, change.key.clone())))?;
+            bulk.rows(&page, of, notes, &mut |change| suspects.push((change.table, change.key.clone())))?;
             if first {
                 let live = page.iter().filter(|change| change.after.as_ref().is_some_and(|row| row.is_live(of)));
                 self.verifier.report().rows += live.count() as u64;
             }
             for (table, key) in suspects.drain(..) {
-                self.suspect(table, &key, None);
+                match notes {
+                    Notes::Sums(sums) => sums.set_unequal(table),
+                    Notes::Expected(_) => self.suspect(table, &key, None),
+                }
             }
             self.pause()?;
         }
         Ok(())
     }
 
-    /// Every key of the tables, and every element of those that lead to rows.
-    fn keys(&mut self, bulk: &mut Bulk<'_>, expected: &mut Expected) -> Result<(), StoreError> {
-        let mut waiting = self.helpers();
-        let known: HashSet<String> = waiting.iter().map(|walk| walk.name.clone()).collect();
-        // Last, so that the helpers it finds are walked over before it goes on.
-        waiting.push_back(KeyWalk { of: None, name: String::new(), cursor: 0 });
-        let mut under_way: VecDeque<KeyWalk> = VecDeque::new();
-        loop {
-            while under_way.len() < WALKS_MAX
-                && let Some(walk) = waiting.pop_front()
-            {
-                walk.ask(bulk)?;
-                under_way.push_back(walk);
-            }
-            let Some(mut walk) = under_way.pop_front() else { return Ok(()) };
-            let pairs = walk.scan().is_some_and(|(_, pairs)| pairs);
-            let (next, page) = match (bulk.page(pairs)?, &walk.of) {
-                (BulkPage::Elements(next, page), _) => (next, page),
-                (BulkPage::WrongType(why), Some((table, _))) => {
-                    self.in_the_way(table, &walk.name, &why);
-                    continue;
-                }
-                (BulkPage::WrongType(_), None) => continue,
-            };
-            walk.cursor = next;
-            let of = walk.of.clone();
-            let name = walk.name.clone();
-            if next != 0 {
-                // The server goes on while this page is looked at.
-                walk.ask(bulk)?;
-                under_way.push_back(walk);
-            }
-            for (element, value) in page {
-                match &of {
-                    Some((table, role)) => self.element(table, role, &name, (element, value), expected)?,
-                    None => waiting.extend(self.key(&known, element, expected)?),
-                }
-            }
-            self.pause()?;
-        }
-    }
-
-    /// The helpers whose names are known.
-    fn helpers(&self) -> VecDeque<KeyWalk> {
-        let names = self.live.names();
-        let mut keys = Vec::new();
-        for table in self.tables {
-            keys.extend([names.tombstones(table).to_owned(), names.all(table).to_owned()]);
-            if table.tombstones == Tombstones::Short {
-                keys.push(names.buried_at(table).to_owned());
-            }
-            let indexes = table.indexes.iter().map(|index| index.name);
-            let indexes = indexes.chain(table.multi_indexes.iter().map(|multi| multi.name)).chain(["pk"]);
-            keys.extend(indexes.map(|index| names.index(table, index).to_owned()));
-        }
-        let walk = |key: String| {
-            let (table, role) = locate(names, &key)?;
-            role.scan().map(|_| KeyWalk { of: Some((table, role)), name: key, cursor: 0 })
-        };
-        keys.into_iter().filter_map(walk).collect()
-    }
-
-    /// One key; answers the walk over its elements, if it is to be walked over.
-    fn key(
+    /// A key, or an element of one; answers the walk over the key's elements, if it is to be walked over.
+    fn met(
         &mut self,
-        known: &HashSet<String>,
-        key: Vec<u8>,
+        met: Met<'_>,
+        tables: &[&'static TableDef],
         expected: &mut Expected,
     ) -> Result<Option<KeyWalk>, StoreError> {
-        let found = expected.meet_key(&key);
-        if found == Found::Known {
-            return Ok(None);
-        }
-        // A name that is no text is none of the tables'.
-        let Ok(key) = String::from_utf8(key) else { return Ok(None) };
-        let Some((table, role)) = locate(self.live.names(), &key) else { return Ok(None) };
-        if known.contains(&key) || !self.tables.iter().any(|wanted| wanted.name == table.name) {
-            return Ok(None);
-        }
-        match &role {
-            Role::Row(row) if found == Found::Unknown => self.suspect(table, row, None),
-            Role::Row(_) => {}
-            Role::Foreign if found == Found::Unknown => self.foreign_key(table, &key),
-            Role::Foreign => {}
-            _ => return Ok(role.scan().map(|_| KeyWalk { of: Some((table, role)), name: key, cursor: 0 })),
+        match met {
+            Met::Key(key) => {
+                let found = expected.meet_key(&key);
+                if found == Found::Known {
+                    return Ok(None);
+                }
+                // A name that is no text is none of the tables'.
+                let Ok(key) = String::from_utf8(key) else { return Ok(None) };
+                match locate(self.live.names(), &key) {
+                    Some((table, _)) if !tables.iter().any(|wanted| wanted.name == table.name) => {}
+                    Some((table, Role::Row(row))) if found == Found::Unknown => self.suspect(table, &row, None),
+                    Some((table, Role::Foreign)) if found == Found::Unknown => self.foreign_key(table, &key),
+                    Some((_, Role::Row(_) | Role::Foreign)) | None => {}
+                    Some((table, role)) => return Ok(KeyWalk::elements(table, role, key)),
+                }
+            }
+            Met::Element(table, role, name, element) => self.element(table, role, name, element, expected)?,
+            Met::WrongType(table, name, why) => self.in_the_way(table, name, &why),
+            Met::EndOfPage => self.pause()?,
         }
         Ok(None)
     }
@@ -209,11 +182,11 @@ impl Audit<'_> {
     }
 
     /// What rows and deletions put into helpers and was not met there.
-    fn missing(&mut self, expected: &Expected) -> Result<(), StoreError> {
+    fn missing(&mut self, tables: &[&'static TableDef], expected: &Expected) -> Result<(), StoreError> {
         if !expected.any_missing() {
             return Ok(());
         }
-        let mut walk = Walk::new(self);
+        let mut walk = Walk::new(self, tables);
         loop {
             let page = walk.page(self)?;
             if page.is_empty() {
@@ -230,24 +203,121 @@ impl Audit<'_> {
     }
 }
 
-/// A walk over the keys under the prefix, or over the elements of one of them.
-struct KeyWalk {
-    of: Option<(&'static TableDef, Role)>,
-    name: String,
-    cursor: u64,
+/// What a walk over all keys meets.
+enum Met<'m> {
+    /// A key of the tables, or somebody else's.
+    Key(Vec<u8>),
+    /// An element of a key.
+    Element(&'static TableDef, &'m Role, &'m str, (Vec<u8>, Vec<u8>)),
+    /// A key of a wrong type, and what the server says of it.
+    WrongType(&'static TableDef, &'m str, String),
+    /// There is time for something else.
+    EndOfPage,
 }
 
-impl KeyWalk {
-    fn scan(&self) -> Option<(&'static str, bool)> {
-        self.of.as_ref().and_then(|(_, role)| role.scan())
-    }
-
-    fn ask(&self, bulk: &mut Bulk<'_>) -> Result<(), StoreError> {
-        match self.scan() {
-            Some(scan) => bulk.ask_elements(scan, &self.name, self.cursor),
-            None => bulk.ask_keys(self.cursor),
+/// Walks over every key of some tables, and over every element of those that `meet` answers a walk for.
+fn walk_keys(
+    live: &RedisView,
+    bulk: &mut Bulk<'_>,
+    tables: &[&'static TableDef],
+    meet: &mut dyn FnMut(Met<'_>) -> Result<Option<KeyWalk>, StoreError>,
+) -> Result<(), StoreError> {
+    let is_wanted = |table: &TableDef| tables.iter().any(|wanted| wanted.name == table.name);
+    let mut waiting = helpers(live, tables);
+    let known: HashSet<String> = waiting.iter().map(|walk| walk.name.clone()).collect();
+    // Last, so that the helpers it finds are walked over before it goes on.
+    waiting.push_back(KeyWalk::keys());
+    let mut under_way: VecDeque<KeyWalk> = VecDeque::new();
+    loop {
+        while under_way.len() < WALKS_MAX
+            && let Some(walk) = waiting.pop_front()
+        {
+            bulk.ask(&walk)?;
+            under_way.push_back(walk);
         }
+        let Some(mut walk) = under_way.pop_front() else { return Ok(()) };
+        let page = bulk.page(&mut walk)?;
+        let (of, name) = (walk.of.clone(), walk.name.clone());
+        if walk.goes_on() {
+            // The server goes on while this page is looked at. Other walks come first, so that the keys that a walk finds
+            // are not more and more.
+            match waiting.is_empty() {
+                true => {
+                    bulk.ask(&walk)?;
+                    under_way.push_back(walk);
+                }
+                false => waiting.push_back(walk),
+            }
+        }
+        match (page, &of) {
+            (BulkPage::Elements(page), Some((table, role))) => {
+                for element in page {
+                    meet(Met::Element(table, role, &name, element))?;
+                }
+            }
+            (BulkPage::Elements(page), None) => {
+                for (key, _) in page {
+                    let found = meet(Met::Key(key))?;
+                    let is_new = |walk: &KeyWalk| !known.contains(&walk.name);
+                    let found = found.filter(|walk| is_new(walk));
+                    waiting.extend(found.filter(|walk| walk.of.as_ref().is_some_and(|(table, _)| is_wanted(table))));
+                }
+            }
+            (BulkPage::WrongType(why), Some((table, _))) => {
+                meet(Met::WrongType(table, &name, why))?;
+            }
+            (BulkPage::WrongType(_), None) => {}
+        }
+        meet(Met::EndOfPage)?;
     }
+}
+
+/// Walks over the helpers whose names are known.
+fn helpers(live: &RedisView, tables: &[&'static TableDef]) -> VecDeque<KeyWalk> {
+    let names = live.names();
+    let mut keys = Vec::new();
+    for table in tables {
+        keys.extend([names.tombstones(table).to_owned(), names.all(table).to_owned()]);
+        if table.tombstones == Tombstones::Short {
+            keys.push(names.buried_at(table).to_owned());
+        }
+        let indexes = table.indexes.iter().map(|index| index.name);
+        let indexes = indexes.chain(table.multi_indexes.iter().map(|multi| multi.name)).chain(["pk"]);
+        keys.extend(indexes.map(|index| names.index(table, index).to_owned()));
+    }
+    let walk = |key: String| {
+        let (table, role) = locate(names, &key)?;
+        KeyWalk::elements(table, role, key)
+    };
+    keys.into_iter().filter_map(walk).collect()
+}
+
+/// Adds up what the keys of some tables hold.
+fn sum_keys(live: &RedisView, tables: &[&'static TableDef], mut sums: Sums) -> Result<Sums, StoreError> {
+    let mut bulk = live.bulk()?;
+    let names = live.names();
+    walk_keys(live, &mut bulk, tables, &mut |met| {
+        match met {
+            Met::Key(key) => {
+                if let Some(table) = row_key_of(names, &key) {
+                    sums.meet_key(table, &key);
+                    return Ok(None);
+                }
+                let Ok(key) = String::from_utf8(key) else { return Ok(None) };
+                match locate(names, &key) {
+                    Some((table, Role::Row(_))) => sums.meet_key(table, key.as_bytes()),
+                    Some((table, Role::Foreign)) => sums.set_unequal(table),
+                    Some((table, role)) => return Ok(KeyWalk::elements(table, role, key)),
+                    None => {}
+                }
+            }
+            Met::Element(table, role, name, element) => sums.meet_element(names, table, role, name, &element),
+            Met::WrongType(table, ..) => sums.set_unequal(table),
+            Met::EndOfPage => {}
+        }
+        Ok(None)
+    })?;
+    Ok(sums)
 }
 
 /// A walk over what the log gives: rows, dead or alive, and deletions. The fold may go on meanwhile.
@@ -264,14 +334,14 @@ enum Behind {
 }
 
 impl Walk {
-    fn new(audit: &Audit<'_>) -> Self {
+    fn new(audit: &Audit<'_>, tables: &[&'static TableDef]) -> Self {
         match audit.verifier.unflushed() {
             Some(folder) => {
-                let wanted = |table: &TableDef| audit.tables.iter().any(|wanted| wanted.name == table.name);
+                let wanted = |table: &TableDef| tables.iter().any(|wanted| wanted.name == table.name);
                 let kept = folder.entities().filter(|(table, _)| wanted(table));
                 Self::Kept(kept.map(|(table, key)| (table, key.into())).collect::<Vec<_>>().into_iter())
             }
-            None => Self::Stored(audit.tables.iter().copied().collect(), Behind::Row(None)),
+            None => Self::Stored(tables.iter().copied().collect(), Behind::Row(None)),
         }
     }
 
