@@ -16,7 +16,7 @@
 //! - A slot that is empty all the time is met by no page: its fingerprint stays unmet, and is missing from the sum.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     hash::{BuildHasher, Hasher},
     io::Write as _,
 };
@@ -339,6 +339,8 @@ pub struct Bulk<'v> {
     view: &'v RedisView,
     conn: Connection,
     packed: Vec<u8>,
+    /// Of the rows that were asked for and not yet taken.
+    asked: VecDeque<(Option<String>, Option<String>)>,
 }
 
 /// A walk over the keys under the prefix, or over the elements of one of them.
@@ -397,7 +399,7 @@ impl RedisView {
     /// # Errors
     /// `unavailable`.
     pub fn bulk(&self) -> Result<Bulk<'_>, StoreError> {
-        Ok(Bulk { view: self, conn: self.link.connector().connect()?, packed: Vec::new() })
+        Ok(Bulk { view: self, conn: self.link.connector().connect()?, packed: Vec::new(), asked: VecDeque::new() })
     }
 
     fn places(&self, change: &RowChange, meet: &mut dyn FnMut(Place<'_>)) {
@@ -425,6 +427,7 @@ impl Bulk<'_> {
                 pack(&mut self.packed, &[b"GET", outside.as_bytes()]);
                 pack(&mut self.packed, &[b"PEXPIRETIME", outside.as_bytes()]);
             }
+            self.asked.push_back((hash, outside));
         }
         self.send()
     }
@@ -442,7 +445,7 @@ impl Bulk<'_> {
         differs: &mut dyn FnMut(&RowChange),
     ) -> Result<(), StoreError> {
         for change in page {
-            let (hash, outside) = own_keys(&self.view.names, change, now);
+            let (hash, outside) = self.asked.pop_front().unwrap_or_default();
             let mut answers = [const { None }; 4];
             let wanted = usize::from(hash.is_some()) * 2 + usize::from(outside.is_some()) * 2;
             for answer in answers.iter_mut().take(wanted) {
@@ -473,8 +476,9 @@ impl Bulk<'_> {
         let mut own: Vec<(&[u8], &[u8])> = Vec::with_capacity(24);
         let (mut end, mut outside_text, mut outside_end) = (None, None, None);
         let (hash_key, outside_key) = (hash.map(str::as_bytes), outside.map(str::as_bytes));
-        let row_key = row_hash(names, change.table, &change.key);
         let is_run = shape(change.table) == Shape::Run;
+        // A dead row's own keys were not asked for.
+        let unasked = (hash.is_none() && !is_run).then(|| row_hash(names, change.table, &change.key));
         for op in &ops {
             places(op, &mut |place| {
                 let is_hash = Some(place.key) == hash_key;
@@ -483,8 +487,7 @@ impl Bulk<'_> {
                     What::Expiry if is_hash => end = Some(place.value),
                     What::Expiry if Some(place.key) == outside_key => outside_end = Some(place.value),
                     What::Text if Some(place.key) == outside_key => outside_text = Some(place.value),
-                    // A dead row's own keys were not asked for.
-                    What::Field if !is_run && place.key == row_key.as_bytes() => {}
+                    What::Field if unasked.as_ref().is_some_and(|key| place.key == key.as_bytes()) => {}
                     What::Expiry | What::Text => {}
                     _ => notes.place(names, change, &place, needed),
                 }

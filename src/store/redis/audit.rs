@@ -32,8 +32,11 @@ use crate::store::{scratch::Scratch, sqlite::VERIFY_PAGE_EVENTS};
 const ENTITIES_PER_LOOK: usize = 64;
 /// Rows of the replay that are kept in memory; beyond it all of them go to the scratch file.
 const KEPT_ROWS_MAX: usize = 100_000;
+/// Events in a page that is read ahead: much more than a commit has, because the log asks for entries and keeps whole
+/// pages only.
+const AHEAD_PAGE_EVENTS: usize = 30_000;
 /// Pages of the log read ahead of the fold.
-const PAGES_AHEAD: usize = 4;
+const PAGES_AHEAD: usize = 2;
 /// How often an entity that keeps changing is looked at.
 const LOOKS_MAX: usize = 64;
 /// Findings remembered, so that what is met twice is told once.
@@ -144,7 +147,7 @@ impl<'a> Audit<'a> {
             let (sender, receiver) = sync_channel(PAGES_AHEAD);
             let read = move || {
                 while after < position {
-                    let page = log.read(after, VERIFY_PAGE_EVENTS);
+                    let page = log.read(after, AHEAD_PAGE_EVENTS);
                     let last = page.as_ref().ok().and_then(|page| page.last()).map(Commit::last);
                     // Whoever folds may have stopped; and stops at what is no page.
                     if sender.send(page).is_err() {
