@@ -30,8 +30,6 @@ use crate::store::{scratch::Scratch, sqlite::VERIFY_PAGE_EVENTS};
 
 /// Entities looked at, and repaired, by one script.
 const ENTITIES_PER_LOOK: usize = 64;
-/// Rows of the replay that are kept in memory; beyond it all of them go to the scratch file.
-const KEPT_ROWS_MAX: usize = 100_000;
 /// Events in a page that is read ahead: much more than a commit has, because the log asks for entries and keeps whole
 /// pages only.
 const AHEAD_PAGE_EVENTS: usize = 30_000;
@@ -50,6 +48,21 @@ pub(super) enum Mode {
     Repair(Option<Turn>),
 }
 
+/// What an audit keeps in memory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// Rows of the replay; beyond it all of them go to the scratch file.
+    pub(super) kept_rows: usize,
+    /// Entities whose fingerprints are kept at once. For more of them helpers are read through several times.
+    pub(super) part_entities: u64,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { kept_rows: 100_000, part_entities: 250_000 }
+    }
+}
+
 /// One comparison of tables with the log.
 pub(super) struct Audit<'a> {
     log: &'a RedisLog,
@@ -58,6 +71,7 @@ pub(super) struct Audit<'a> {
     pub(super) verifier: Verifier,
     pub(super) tables: &'a [&'static TableDef],
     mode: Mode,
+    pub(super) bounds: Bounds,
     pub(super) reached: Checkpoint,
     repairs: Repairs,
     pub(super) suspects: BTreeMap<(&'static str, String), Asked>,
@@ -74,7 +88,7 @@ pub(in crate::store) fn verify(
     mut note: impl FnMut(Position),
 ) -> Result<Report, StoreError> {
     let scratch = Scratch::new()?;
-    let mut audit = Audit::new(log, live, &scratch, &TABLES, Mode::Verify)?;
+    let mut audit = Audit::new(log, live, &scratch, &TABLES, Mode::Verify, Bounds::default())?;
     audit.replay(&mut note)?;
     audit.run()?;
     let reached = audit.verifier.position();
@@ -88,6 +102,7 @@ impl<'a> Audit<'a> {
         scratch: &'a Scratch,
         tables: &'a [&'static TableDef],
         mode: Mode,
+        bounds: Bounds,
     ) -> Result<Self, StoreError> {
         let first = match mode {
             Mode::Verify => log.first()?,
@@ -98,9 +113,10 @@ impl<'a> Audit<'a> {
             log,
             live,
             fresh: scratch.view(log)?,
-            verifier: Verifier::new(first).with_room(KEPT_ROWS_MAX),
+            verifier: Verifier::new(first).with_room(bounds.kept_rows),
             tables,
             mode,
+            bounds,
             reached: Checkpoint::start(log.info()?),
             repairs: Repairs::default(),
             suspects: BTreeMap::new(),

@@ -18,8 +18,6 @@ use super::audit::Audit;
 
 /// Rows and tombstones of the replay that are asked for at once.
 const PAGE_ENTITIES: usize = 256;
-/// Entities whose fingerprints are in memory at once. For more of them helpers are read through several times.
-const ENTITIES_PER_PART: u64 = 250_000;
 /// Walks over keys that are under way at once.
 const WALKS_MAX: usize = 8;
 /// Suspects that are remembered before they are looked at.
@@ -65,7 +63,7 @@ impl Audit<'_> {
 
     /// Looks for what is wrong in some tables.
     fn look_through(&mut self, tables: &[&'static TableDef]) -> Result<(), StoreError> {
-        let parts = self.entities(tables)?.div_ceil(ENTITIES_PER_PART).max(1);
+        let parts = self.entities(tables)?.div_ceil(self.bounds.part_entities).max(1);
         let live = self.live;
         let mut bulk = live.bulk()?;
         for part in 0..parts {
@@ -412,3 +410,7 @@ impl Behind {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "look_through_tests.rs"]
+mod tests;

@@ -8,7 +8,7 @@ use tasklog_projections::{TableDef, redis::Names};
 
 use super::{
     Reader,
-    audit::{Audit, Mode},
+    audit::{Audit, Bounds, Mode},
     notice::broken_tables,
     recording,
     turn::Turn,
@@ -83,7 +83,7 @@ fn repair(
 ) -> Result<Repairs, StoreError> {
     let reader = Reader::open(link, prefix, time)?;
     let scratch = Scratch::new()?;
-    let mut audit = Audit::new(&reader.log, &reader.view, &scratch, tables, Mode::Repair(turn))?;
+    let mut audit = Audit::new(&reader.log, &reader.view, &scratch, tables, Mode::Repair(turn), Bounds::default())?;
     audit.replay(note)?;
     audit.run()?;
     let repairs = audit.repairs();
