@@ -244,10 +244,10 @@ pub enum Found {
 }
 
 impl Expected {
-    /// One of `parts` parts, counted from 0.
+    /// One of `parts` parts, counted from 0. All parts of a run make the same fingerprints: these say which part knows.
     #[must_use]
-    pub fn of_part(part: u64, parts: u64) -> Self {
-        Self { prints: Prints::default(), marks: HashMap::default(), part, parts: parts.max(1) }
+    pub fn of_part(prints: Prints, part: u64, parts: u64) -> Self {
+        Self { prints, marks: HashMap::default(), part, parts: parts.max(1) }
     }
 
     fn is_here(&self, print: u64) -> bool {

@@ -66,8 +66,9 @@ impl Audit<'_> {
         let parts = self.entities(tables)?.div_ceil(self.bounds.part_entities).max(1);
         let live = self.live;
         let mut bulk = live.bulk()?;
+        let prints = Prints::default();
         for part in 0..parts {
-            let mut expected = Expected::of_part(part, parts);
+            let mut expected = Expected::of_part(prints.clone(), part, parts);
             let mut walk = Walk::new(self, tables);
             self.rows(&mut walk, &mut Notes::Expected(&mut expected), false)?;
             walk_keys(live, &mut bulk, tables, &mut |met| self.met(met, tables, &mut expected))?;
