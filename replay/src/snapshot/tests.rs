@@ -1,5 +1,5 @@
 #![allow(clippy::unwrap_used)]
-use std::sync::Arc;
+use std::{io::Cursor, sync::Arc};
 
 use tasklog_log::{
     Blobs, Chain, CommitId, CommitMeta, Condition, Entity, Log, LogId, LogInfo, ManualClock, MemoryBlobs, NewCommit,
@@ -14,7 +14,7 @@ use tasklog_projections::{
     tables::idempotency_cache::{self, IdempotencyEvent, IdempotencyKeyRecorded, IdempotencyKeyReleased, KeySource},
 };
 
-use super::{MakeOptions, Snapshots, file::File};
+use super::{MakeOptions, SnapshotInfo, Snapshots, file::File, format::Directory, write::Writer};
 use crate::{Folder, catch_up_with, live_rows};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
@@ -129,7 +129,7 @@ fn memory() -> (Arc<MemoryBlobs>, Snapshots) {
     (blobs.clone(), Snapshots::new(blobs))
 }
 
-fn make(snapshots: &Snapshots, given: &Given) -> super::SnapshotInfo {
+fn make(snapshots: &Snapshots, given: &Given) -> SnapshotInfo {
     snapshots.make(&given.log, &MakeOptions::default()).unwrap()
 }
 
@@ -316,6 +316,27 @@ fn a_snapshot_of_another_projection_or_another_log_is_not_used() {
     assert!(why(&foreign.log).contains("it is of log"));
 }
 
+/// What an older program has made, as complete as any.
+#[test]
+fn a_snapshot_of_an_older_projection_is_passed_over_for_the_next_older_one() {
+    let mut given = Given::log();
+    let (blobs, snapshots) = memory();
+    given.commit(1, [key("a", 1_000)]);
+    let usable = make(&snapshots, &given);
+    given.commit(2, [keep(1)]);
+    let mut directory = Directory::new(&given.log.head().unwrap(), Vec::new());
+    directory.tables[3].projection_version = 99;
+    let mut spool = Cursor::new(Vec::new());
+    let written = Writer::new(&mut spool, directory).unwrap().finish().unwrap();
+    let other = SnapshotInfo::named(given.head(), &written.digest, written.bytes);
+    blobs.put(&other.name, &mut &spool.into_inner()[..]).unwrap();
+    let why = snapshots.open(&given.log, &other).unwrap().err().unwrap();
+    assert!(why.contains("sessions is of projection 99"), "{why}");
+    assert_eq!(*snapshots.newest(&given.log, given.head()).unwrap().unwrap().info(), usable);
+    assert_eq!(make(&snapshots, &given).position, given.head(), "a usable one is made beside it");
+    assert_eq!(given.rows(Some(&snapshots)), given.rows(None));
+}
+
 #[test]
 fn quarantined_events_are_passed_over_and_only_such_snapshots_are_used_then() {
     let mut given = Given::log();
@@ -329,6 +350,37 @@ fn quarantined_events_are_passed_over_and_only_such_snapshots_are_used_then() {
     assert_eq!(without.contents(&info).unwrap().unwrap().passed_over, [Position(2)]);
     assert!(without.open(&given.log, &info).unwrap().is_ok());
     assert!(snapshots.open(&given.log, &info).unwrap().err().unwrap().contains("quarantined"));
+}
+
+#[test]
+fn a_copy_in_another_place_is_as_good_and_a_damaged_one_is_not_copied() {
+    let mut given = Given::log();
+    let (blobs, snapshots) = memory();
+    given.commit(1, [key("a", 1_000)]);
+    let info = make(&snapshots, &given);
+    let (other, there) = memory();
+    assert!(snapshots.copy(&info, &*other).unwrap());
+    assert!(!snapshots.copy(&info, &*other).unwrap());
+    assert_eq!(*there.newest(&given.log, given.head()).unwrap().unwrap().info(), info);
+    blobs.delete(&info.name).unwrap();
+    blobs.put(&info.name, &mut &[7; 200][..]).unwrap();
+    let damaged = Snapshots::new(blobs);
+    assert!(damaged.copy(&damaged.list().unwrap()[0], &MemoryBlobs::default()).is_err());
+}
+
+#[test]
+fn thinning_leaves_a_bounded_number_and_each_can_be_used() {
+    let mut given = Given::log();
+    let (_, snapshots) = memory();
+    for at in 0..40 {
+        given.commit(at, [keep(at)]);
+        make(&snapshots, &given);
+        snapshots.thin(&given.log).unwrap();
+    }
+    let left = snapshots.list().unwrap();
+    assert!(left.len() <= 12, "{left:?}");
+    assert_eq!(left.iter().take(3).map(|info| info.position.0).collect::<Vec<_>>(), [40, 39, 38]);
+    assert!(left.iter().all(|info| snapshots.open(&given.log, info).unwrap().is_ok()));
 }
 
 #[test]
@@ -363,7 +415,7 @@ fn golden_bytes() {
     let stored = MemoryBlobs::default();
     stored.put(NAME, &mut &whole[..]).unwrap();
     // Whatever becomes of the tables, its parts are where they were.
-    let info = super::SnapshotInfo::of(NAME, whole.len() as u64).unwrap();
+    let info = SnapshotInfo::of(NAME, whole.len() as u64).unwrap();
     let read = File::open(&stored, &info).unwrap().unwrap();
     let number = |at: usize| u32::from_be_bytes(whole[at..at + 4].try_into().unwrap()) as usize;
     let trailer = whole.len() - 48;

@@ -1,4 +1,4 @@
-use tasklog_log::{Log, StoreError};
+use tasklog_log::{Log, Position, StoreError};
 
 use super::{SnapshotInfo, Snapshots};
 
@@ -7,15 +7,21 @@ const NEWEST_KEPT: usize = 3;
 
 impl Snapshots {
     /// Removes snapshots that are too close together: the newest three stay, and beyond them the distances double, so
-    /// that few are left of a long log. The oldest one that the log goes on from stays as well: what a trim has removed is
-    /// in it.
+    /// that few are left of a long log. Of a trimmed log the oldest usable one stays as well: what was removed is in it.
     ///
     /// # Errors
     /// `unavailable`; the log's.
     pub fn thin(&self, log: &dyn Log) -> Result<Vec<SnapshotInfo>, StoreError> {
         let infos = self.list()?;
         let start = log.first()?.before();
-        let needed = infos.iter().rposition(|info| info.position >= start);
+        let mut needed = None;
+        for (at, info) in infos.iter().enumerate().rev().filter(|(_, info)| info.position >= start) {
+            // A log that has its beginning needs none.
+            if start == Position::ZERO || self.open(log, info)?.is_ok() {
+                needed = Some(at);
+                break;
+            }
+        }
         let removed = superfluous(&infos, needed);
         for info in &removed {
             self.remove(info)?;
@@ -44,8 +50,6 @@ fn superfluous(infos: &[SnapshotInfo], needed: Option<usize>) -> Vec<SnapshotInf
 
 #[cfg(test)]
 mod tests {
-    use tasklog_log::Position;
-
     use super::*;
 
     fn infos(positions: impl IntoIterator<Item = u64>) -> Vec<SnapshotInfo> {
