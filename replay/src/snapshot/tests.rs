@@ -24,6 +24,8 @@ struct Given {
     log: MemoryLog,
     revs: MemoryRevs,
     now: i64,
+    /// Differs in each history of the log.
+    history: u128,
 }
 
 type Change = (&'static str, &'static str, Vec<u8>, &'static str, Chain);
@@ -63,7 +65,7 @@ impl Given {
     fn log() -> Self {
         let mut log = MemoryLog::new(Arc::new(ManualClock::at(0)));
         log.adopt_identity(LogInfo { id: LogId::from_u128(0xabc), epoch: 1 }).unwrap();
-        Self { log, revs: MemoryRevs::default(), now: 0 }
+        Self { log, revs: MemoryRevs::default(), now: 0, history: 0 }
     }
 
     fn commit(&mut self, at: i64, changes: impl IntoIterator<Item = Change>) -> &mut Self {
@@ -84,7 +86,7 @@ impl Given {
             payload: change.2.clone(),
         });
         let meta = CommitMeta {
-            id: CommitId(LogId::from_u128(u128::from(head.0) + 1)),
+            id: CommitId(LogId::from_u128((self.history << 64) + u128::from(head.0) + 1)),
             actor: "a".into(),
             reason: None,
             request_id: None,
@@ -381,6 +383,36 @@ fn thinning_leaves_a_bounded_number_and_each_can_be_used() {
     assert!(left.len() <= 12, "{left:?}");
     assert_eq!(left.iter().take(3).map(|info| info.position.0).collect::<Vec<_>>(), [40, 39, 38]);
     assert!(left.iter().all(|info| snapshots.open(&given.log, info).unwrap().is_ok()));
+}
+
+#[test]
+fn snapshots_of_lost_commits_are_removed_once_the_loss_was_accepted_and_not_before() {
+    let mut given = Given::log();
+    let (_, snapshots) = memory();
+    given.commit(1, [key("a", 1_000)]);
+    let common = make(&snapshots, &given);
+    given.commit(2, [keep(1)]);
+    let lost = make(&snapshots, &given);
+    let epoch = |epoch| LogInfo { id: LogId::from_u128(0xabc), epoch };
+    given.log.cut_back(Position(1), epoch(1));
+    given.revs = MemoryRevs::default();
+    given.revs.note(&given.log.read(Position::ZERO, READ_EVENTS_MAX).unwrap());
+    given.history = 1;
+    given.commit(2, [release("a")]);
+    let made = make(&snapshots, &given);
+    let mut both = [made.clone(), lost];
+    both.sort_by(|a, b| a.name.cmp(&b.name));
+    assert_eq!(snapshots.list().unwrap(), [both[0].clone(), both[1].clone(), common.clone()]);
+    assert_eq!(*snapshots.newest(&given.log, Position(2)).unwrap().unwrap().info(), made);
+
+    // The log of the second history lost its newest commit too, and somebody has accepted that.
+    given.log.cut_back(Position(1), epoch(2));
+    given.history = 2;
+    given.revs = MemoryRevs::default();
+    given.revs.note(&given.log.read(Position::ZERO, READ_EVENTS_MAX).unwrap());
+    given.commit(2, [keep(3)]);
+    let made = make(&snapshots, &given);
+    assert_eq!(snapshots.list().unwrap(), [made, common]);
 }
 
 #[test]

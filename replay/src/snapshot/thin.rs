@@ -1,6 +1,6 @@
 use tasklog_log::{Log, Position, StoreError};
 
-use super::{SnapshotInfo, Snapshots};
+use super::{SnapshotInfo, Snapshots, unlike_the_log};
 
 /// So many of the newest ones always stay.
 const NEWEST_KEPT: usize = 3;
@@ -27,6 +27,24 @@ impl Snapshots {
             self.remove(info)?;
         }
         Ok(removed)
+    }
+
+    /// Removes those after `base` whose commit the log has lost, once somebody has accepted the loss: the log may come to
+    /// their positions again, and when it is trimmed there, nothing could tell them from the right ones.
+    pub(super) fn remove_lost(&self, log: &dyn Log, base: Position) -> Result<(), StoreError> {
+        for info in self.list()?.into_iter().filter(|info| info.position > base) {
+            let at = match &*self.file(&info)? {
+                Ok(file) => file.directory.checkpoint(),
+                Err(_) => continue,
+            };
+            let present = log.info()?;
+            let given_up = at.log.id == present.id && at.log.epoch < present.epoch && info.position >= log.first()?;
+            if given_up && let Some(why) = unlike_the_log(log, &at)? {
+                tracing::warn!(snapshot = info.name, place = self.place(), why, "removing a snapshot of what was lost");
+                self.remove(&info)?;
+            }
+        }
+        Ok(())
     }
 }
 
