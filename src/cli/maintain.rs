@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     Error, Rejection, StoreUrl,
-    store::{redis, sqlite},
+    store::{self, Begin, redis},
 };
 
 /// Check that positions are dense, every checksum and every link holds, and that a replay of the log into fresh tables
@@ -21,7 +21,7 @@ use crate::{
 #[derive(Args)]
 pub(crate) struct Verify {}
 
-/// Rebuild tables from the log, while readers go on.
+/// Rebuild tables from the log, while readers go on. One that was interrupted goes on where it had come to.
 #[derive(Args)]
 pub(crate) struct Rebuild {
     /// The tables; all of them if none is named
@@ -50,10 +50,15 @@ impl Verify {
             }
         }
         let ok = report.found == 0;
+        if !context.out.json {
+            for position in &report.quarantined {
+                context.out.line(format!("event {position} is quarantined: replays pass over it"))?;
+            }
+        }
         if context.out.json {
             let value = json!({
                 "ok": ok, "head": report.head, "events": report.events, "commits": report.commits, "rows": report.rows,
-                "findings": report.found, "seconds": seconds,
+                "findings": report.found, "quarantined": report.quarantined, "seconds": seconds,
             });
             context.out.line(value.to_string())?;
         } else {
@@ -75,7 +80,7 @@ impl Verify {
 
 impl Rebuild {
     pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
-        let begin = if self.from_snapshot { sqlite::Begin::WithSnapshot } else { sqlite::Begin::AtTheStart };
+        let begin = if self.from_snapshot { Begin::WithSnapshot } else { Begin::AtTheStart };
         let tables: Vec<&'static TableDef> = if self.tables.is_empty() { PROJECTED.to_vec() } else { self.tables };
         let path = match &context.url {
             StoreUrl::Sqlite(path) => path,
@@ -87,25 +92,33 @@ impl Rebuild {
         let total = context.open_to_read()?.head()?;
         let began = Instant::now();
         let bar = output::progress(Some(total.0), "events");
-        let rebuilt = sqlite::rebuild(path, &tables, begin, |position: Position| bar.set_position(position.0))?;
+        let rebuilt = store::rebuild(path, &tables, begin, |position: Position| bar.set_position(position.0))?;
         bar.finish_and_clear();
         let seconds = began.elapsed().as_secs_f64();
-        let events = rebuilt.position.0 - rebuilt.began.0;
+        let events = rebuilt.position.0 - rebuilt.began.max(rebuilt.resumed).0;
         let rate = events as f64 / seconds.max(1e-9);
         if context.out.json {
             let names = told(&tables);
             let value = json!({
-                "tables": names, "events": events, "snapshot": rebuilt.began, "seconds": seconds,
-                "events_per_s": rate as u64, "peak_rss_mb": peak_rss_mb(),
+                "tables": names, "events": events, "snapshot": rebuilt.began, "seconds": seconds, "events_per_s": rate as u64,
+                "resumed": rebuilt.resumed, "differed": rebuilt.differed, "peak_rss_mb": peak_rss_mb(),
             });
             context.out.line(value.to_string())?;
         } else {
+            let resumed = match rebuilt.resumed {
+                Position::ZERO => String::new(),
+                from => format!(", going on from event {} where it had been interrupted", number(from.0)),
+            };
+            let differed = match rebuilt.differed {
+                None => String::new(),
+                Some(rows) => format!("; {} rows were not what the log says", number(rows)),
+            };
             let snapshot = match rebuilt.began {
                 Position::ZERO => String::new(),
                 began => format!("the snapshot at event {began} and "),
             };
             context.out.line(format!(
-                "{} tables rebuilt from {snapshot}{} events in {seconds:.1} s ({} events/s)",
+                "{} tables rebuilt from {snapshot}{} events in {seconds:.1} s ({} events/s){resumed}{differed}",
                 told(&tables).len(),
                 number(events),
                 number(rate as u64),
@@ -122,12 +135,7 @@ fn told(tables: &[&'static TableDef]) -> Vec<&'static str> {
 }
 
 /// Tables in Redis are repaired in place, while writers go on.
-fn repair(
-    url: &RedisUrl,
-    tables: &[&'static TableDef],
-    begin: sqlite::Begin,
-    context: &Context,
-) -> Result<Ended, Error> {
+fn repair(url: &RedisUrl, tables: &[&'static TableDef], begin: Begin, context: &Context) -> Result<Ended, Error> {
     let began = Instant::now();
     let bar = output::progress(None, "events");
     let repairs = redis::rebuild(url, tables, begin, |position: Position| bar.set_position(position.0))?;

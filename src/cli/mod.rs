@@ -13,6 +13,7 @@ mod input;
 mod maintain;
 mod mask;
 mod output;
+mod quarantine;
 mod rows;
 mod signals;
 mod snapshot;
@@ -64,6 +65,8 @@ enum Verb {
     Verify(maintain::Verify),
     /// Rebuild tables from the log, while readers go on
     Rebuild(maintain::Rebuild),
+    /// Let replays pass over an event that cannot be folded, take that back, or list what they pass over
+    Quarantine(quarantine::Quarantine),
     /// Make a snapshot of all rows, while readers and writers go on
     Snapshot(snapshot::Snapshot),
     /// List the snapshots and whether each can be used
@@ -169,6 +172,7 @@ fn run(verb: Verb, context: &Context) -> Result<Ended, Error> {
         Verb::Info(verb) => verb.run(context),
         Verb::Verify(verb) => verb.run(context),
         Verb::Rebuild(verb) => verb.run(context),
+        Verb::Quarantine(verb) => verb.run(context),
         Verb::Snapshot(verb) => verb.run(context),
         Verb::Snapshots(verb) => verb.run(context),
         Verb::Epoch(verb) => verb.run(context),

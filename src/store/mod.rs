@@ -1,10 +1,13 @@
 //! The facade: open a store, run commands, ask queries.
 
 mod epoch;
+pub(crate) mod exclusive;
 mod lock;
 mod marker;
 mod migrate;
 mod pool;
+mod quarantine;
+mod rebuild;
 mod recording;
 pub(crate) mod redis;
 mod redis_copy;
@@ -16,6 +19,8 @@ mod url;
 
 pub use epoch::Epoch;
 pub use marker::Following;
+pub(crate) use rebuild::PAGE_EVENTS;
+pub use rebuild::{Begin, Rebuilt, rebuild};
 pub use recording::{RECORDING_FROM, Recording};
 pub use redis::Repairs;
 pub(crate) use redis_copy::RedisCopy;
@@ -247,7 +252,10 @@ impl TaskStore {
             _lock: Some(Held { name: name.clone(), lock: Some(prepared.lock) }),
         });
         open.get_or_insert_default().insert(name, Arc::downgrade(&inner));
-        Ok(Self { inner })
+        drop(open);
+        let store = Self { inner };
+        store.note_rebuilds()?;
+        Ok(store)
     }
 
     fn open_for_reading(path: &Path, options: OpenOptions, why: &str) -> Result<Self, Error> {
@@ -560,7 +568,7 @@ impl TaskStore {
         note: impl FnMut(Position),
     ) -> Result<Repairs, Error> {
         match &self.inner.read {
-            ReadSide::Redis(read) => Ok(redis::rebuild(read.url(), tables, sqlite::Begin::AtTheStart, note)?),
+            ReadSide::Redis(read) => Ok(redis::rebuild(read.url(), tables, Begin::AtTheStart, note)?),
             _ => Err(Rejection::invalid("only a store in Redis is repaired in place: see tasklog rebuild").into()),
         }
     }

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     blobs::RedisBlobs,
-    store::{migrate, scratch::Scratch, sqlite::Begin},
+    store::{Begin, migrate, scratch::Scratch},
 };
 
 /// What a repair in place has done.
