@@ -11,6 +11,8 @@ pub enum Head {
     Log,
     /// The commit that the tables in this file reflect.
     Tables,
+    /// The commit through which the log's Merkle tree is kept.
+    Tree,
 }
 
 impl Head {
@@ -18,6 +20,7 @@ impl Head {
         match self {
             Self::Log => "log",
             Self::Tables => "tables",
+            Self::Tree => "tree",
         }
     }
 }
