@@ -9,6 +9,7 @@ mod compare;
 mod fold;
 pub mod follow;
 mod history;
+mod tree_check;
 mod verify;
 
 pub use compare::{Difference, compare, live_rows};

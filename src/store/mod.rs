@@ -12,6 +12,7 @@ mod redis_copy;
 mod replica;
 mod scratch;
 pub mod sqlite;
+mod tree;
 mod url;
 
 pub use epoch::Epoch;
@@ -20,6 +21,7 @@ pub use recording::{RECORDING_FROM, Recording};
 pub use redis::Repairs;
 pub(crate) use redis_copy::RedisCopy;
 pub(crate) use replica::{Role, SqliteReplica};
+pub use tree::Against;
 pub use url::{ParseUrlError, StoreUrl};
 
 use std::{
@@ -36,6 +38,7 @@ use tasklog_replay::Report;
 use self::{
     pool::{Pool, ReadSide},
     sqlite::Readable,
+    tree::TreeKeeper,
 };
 use crate::{
     backend::{MemoryBackend, RedisBackend, SqliteBackend},
@@ -61,6 +64,8 @@ pub struct OpenOptions {
     pub access: Access,
     /// If the store is created: keep the time of a recording whose offsets count from this instant.
     pub recording_from: Option<Millis>,
+    /// Whether a thread keeps the log's Merkle tree up to date as long as the store is open for writing.
+    pub keep_tree: bool,
     /// What stands for the clock of a recording's store between commands; without it, its time stands still.
     pub recording_clock: Option<Arc<dyn Clock>>,
 }
@@ -83,6 +88,7 @@ impl Default for OpenOptions {
             clock: Arc::new(SystemClock),
             access: Access::Write,
             recording_from: None,
+            keep_tree: true,
             recording_clock: None,
         }
     }
@@ -98,6 +104,8 @@ pub struct TaskStore {
 }
 
 struct Inner {
+    // The keeper of the tree goes before everything: it reads for itself, and the committer writes for it.
+    _tree: Option<TreeKeeper>,
     // The readers go first: the last connection to be closed folds the write-ahead log into the file, and only the
     // writer's can. Then the committer finishes what was accepted, while the lock still stands.
     read: ReadSide,
@@ -163,6 +171,7 @@ impl TaskStore {
         let (config, actor) = (options.config.clone(), Arc::clone(&options.actor));
         let committer = Committer::start(move || Engine::new(backend, config, actor))?;
         let inner = Inner {
+            _tree: None,
             committer: Some(committer),
             read_only: None,
             read,
@@ -180,7 +189,10 @@ impl TaskStore {
         let (config, actor) = (options.config.clone(), Arc::clone(&options.actor));
         let read_only = writer.is_none().then(|| format!("{url}: it was opened for reading"));
         let start = |writer| Committer::start(move || Engine::new(RedisBackend::open(writer)?, config, actor));
+        let keeps_tree = options.keep_tree && writer.is_some();
+        let keeper = keeps_tree.then(|| TreeKeeper::of_redis(url.clone(), read.time().clone())).transpose()?;
         let inner = Inner {
+            _tree: keeper,
             committer: writer.map(start).transpose()?,
             read_only,
             read: ReadSide::Redis(Box::new(read)),
@@ -217,7 +229,9 @@ impl TaskStore {
         let (config, actor) = (options.config.clone(), Arc::clone(&options.actor));
         let (file, conn, clock) = (path.to_owned(), prepared.conn, Arc::clone(&prepared.clock));
         let committer = Committer::start(move || Engine::new(SqliteBackend::on(&file, conn, clock)?, config, actor))?;
+        let keeper = options.keep_tree.then(|| TreeKeeper::of_file(path, committer.jobs()?)).transpose()?;
         let inner = Arc::new(Inner {
+            _tree: keeper,
             committer: Some(committer),
             read_only: None,
             read,
@@ -250,6 +264,7 @@ impl TaskStore {
             }
         };
         let inner = Inner {
+            _tree: None,
             committer: None,
             read_only: Some(format!("{}: {why}", path.display())),
             read: ReadSide::Sqlite(pool),
@@ -265,6 +280,7 @@ impl TaskStore {
     /// A handle for reading on a replica in memory.
     pub(crate) fn reading_memory(backend: MemoryBackend, clock: Arc<dyn Clock>, why: String) -> Self {
         let inner = Inner {
+            _tree: None,
             committer: None,
             read_only: Some(why),
             read: ReadSide::Memory(backend),

@@ -24,7 +24,9 @@ use tasklog_projections::{
 };
 use tasklog_replay::{Report, Verifier, catch_up};
 
-use super::{Following, OpenOptions, Recording, lock::WriterLock, migrate, pool::Pool, scratch::Scratch};
+use super::{
+    Following, OpenOptions, Recording, lock::WriterLock, migrate, pool::Pool, scratch::Scratch, tree::kept_in_file,
+};
 
 /// Events in a page of a rebuild.
 const REBUILD_PAGE_EVENTS: usize = 4_000;
@@ -304,7 +306,7 @@ pub(super) fn verify(conn: &Connection, mut note: impl FnMut(Position)) -> Resul
     let log = SqliteLog::new(conn, Arc::new(tasklog_log::SystemClock));
     let scratch = Scratch::new()?;
     let mut view = scratch.view(&log)?;
-    let mut verifier = Verifier::new(log.first()?);
+    let mut verifier = Verifier::new(log.first()?).with_tree(kept_in_file(conn)?);
     let mut step = |verifier: &mut Verifier, view: &mut SqliteView<'_>, leave: u64| -> Result<(), StoreError> {
         loop {
             let head = log.head()?.position;

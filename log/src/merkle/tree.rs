@@ -55,6 +55,12 @@ impl<'l> Tree<'l> {
         &self.at
     }
 
+    /// The log.
+    #[must_use]
+    pub const fn log(&self) -> &'l dyn Log {
+        self.log
+    }
+
     /// Hashes of complete chunks, and how many of them were kept, the others computed just now.
     #[must_use]
     pub fn chunks(&self) -> (&[Hash], usize) {

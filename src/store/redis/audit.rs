@@ -8,9 +8,16 @@
 //! Every row and every tombstone of the replay is looked at, then every key under the prefix: what is found there must be
 //! what its row gives. Keys and elements are paged with SCAN and its relatives; no served path does that.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    sync::Arc,
+};
 
-use tasklog_log::{Checkpoint, Log, Position, StoreError, redis::RedisLog};
+use tasklog_log::{
+    Checkpoint, Log, Position, StoreError,
+    merkle::{Kept, RedisTree},
+    redis::RedisLog,
+};
 use tasklog_projections::{
     Cell, PROJECTED, Scan, TableDef, View,
     redis::{Asked, Flaw, Own, RedisView, Repaired, Role, Said, Seen, Slot, locate, shown, slots},
@@ -83,11 +90,15 @@ impl<'a> Audit<'a> {
             // A log without its beginning gives other rows.
             Mode::Repair(_) => Position(1),
         };
+        let kept = match mode {
+            Mode::Verify => Kept::load(&RedisTree::new(Arc::clone(log.link()), log.keys().clone()))?,
+            Mode::Repair(_) => Kept::default(),
+        };
         Ok(Self {
             log,
             live,
             fresh: scratch.view(log)?,
-            verifier: Verifier::new(first),
+            verifier: Verifier::new(first).with_tree(kept),
             tables,
             mode,
             reached: Checkpoint::start(log.info()?),
