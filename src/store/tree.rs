@@ -23,10 +23,8 @@ use crate::{committer::Jobs, rejection::Error};
 
 /// Events whose hashes are kept in one step.
 const ROUND_EVENTS_MAX: u64 = 65_536;
-/// The pause after a round that has caught up, and so the most often that an idle store is looked at.
-const PAUSE_MIN: Duration = Duration::from_secs(1);
-/// The pause of a store in which nothing happens.
-const PAUSE_MAX: Duration = Duration::from_secs(8);
+/// The pause after a round that has caught up.
+const PAUSE: Duration = Duration::from_secs(1);
 /// The pause between two rounds of a long way: whoever writes goes first.
 const PAUSE_BEHIND: Duration = Duration::from_millis(10);
 /// The pause after somebody else has kept the tree, or after a round that failed.
@@ -114,12 +112,12 @@ impl TaskStore {
             );
         }
         if stated.size > head.0 {
-            let lost = head.next();
+            let lost = told(head.next(), Position(stated.size));
             return problem(
                 against,
                 format!(
-                    "the checkpoint covers {} events, the log ends at event {head}: events {lost} to {} were lost or cut off",
-                    stated.size, stated.size
+                    "the checkpoint covers {} events, the log ends at event {head}: {lost} lost or cut off",
+                    stated.size
                 ),
             );
         }
@@ -158,6 +156,10 @@ impl TaskStore {
         }
         Ok(against)
     }
+}
+
+fn told(first: Position, last: Position) -> String {
+    if first == last { format!("event {first} was") } else { format!("events {first} to {last} were") }
 }
 
 /// Says where a root parts from the stated one, as far as what is kept tells.
@@ -294,7 +296,7 @@ impl TreeKeeper {
 
     /// Of a log in Redis. It begins a little later: a process that is gone by then leaves it to the others.
     pub(super) fn of_redis(url: RedisUrl, time: Time) -> Result<Self, StoreError> {
-        Self::start(PAUSE_MIN, move || {
+        Self::start(PAUSE, move || {
             let site: Box<dyn Round> = Box::new(InRedis::open(&url, &time)?);
             Ok(site)
         })
@@ -326,8 +328,7 @@ fn keep(first: Duration, open: &dyn Fn() -> Result<Box<dyn Round>, StoreError>, 
         pause = match caught {
             Ok(CaughtUp { overtaken: true, .. }) => PAUSE_LEFT_TO_OTHERS,
             Ok(CaughtUp { done: false, .. }) => PAUSE_BEHIND,
-            Ok(CaughtUp { chunks: 0, .. }) => (pause * 2).clamp(PAUSE_MIN, PAUSE_MAX),
-            Ok(_) => PAUSE_MIN,
+            Ok(_) => PAUSE,
             Err(error) => {
                 // Said once, as long as it stays the same: the tree is nobody's condition for anything.
                 let why = error.full();
