@@ -79,6 +79,7 @@
 
 pub mod backend;
 pub mod bench;
+pub mod blobs;
 pub mod cli;
 pub mod command;
 mod committer;
@@ -86,6 +87,7 @@ pub mod config;
 pub mod copy;
 pub mod decision;
 pub mod engine;
+pub mod facts;
 pub mod follow;
 pub mod generate;
 pub mod keep;

@@ -101,8 +101,7 @@ impl InclusionProof {
         let (mut commit, index) = found.ok_or_else(|| StoreError::corrupt(position, "missing from the log"))?;
         commit.check(&commit.events[index])?;
         commit.events = vec![commit.events.swap_remove(index)];
-        let proof =
-            Self { origin: TreeHead::new(tree.head().log, size, Hash::of_nothing()).origin, size, commit, hashes };
+        let proof = Self { origin: TreeHead::origin_of(tree.head().log.id), size, commit, hashes };
         let root = tree.root(size)?;
         proof.check_root(&root).map_err(|error| {
             StoreError::corrupt(
@@ -134,7 +133,7 @@ impl ConsistencyProof {
     /// The log's.
     pub fn make(tree: &Tree<'_>, older: Note, stated: &TreeHead, size: u64) -> Result<Self, StoreError> {
         let hashes = tree.consistency(stated.size, size)?;
-        let origin = TreeHead::new(tree.head().log, size, Hash::of_nothing()).origin;
+        let origin = TreeHead::origin_of(tree.head().log.id);
         Ok(Self { origin, size, older, hashes })
     }
 }

@@ -335,6 +335,8 @@ fn what_was_trimmed_is_taken_from_the_kept_hashes_and_said_so() {
 
 // ---- proofs, checkpoints and signatures that were changed
 
+type Forgery = fn(&mut Value);
+
 #[test]
 fn a_forged_proof_is_refused_with_a_reason() {
     let store = kept();
@@ -344,18 +346,18 @@ fn a_forged_proof_is_refused_with_a_reason() {
     let check =
         |proof: &Value| offline(&["check", &store.file("forged", &proof.to_string()), "--checkpoint", &checkpoint]);
     check(&proof).with(0);
-    let forgeries: [(&str, &dyn Fn(&mut Value)); 9] = [
-        ("the proof leads to the root", &|proof| proof["event"]["payload"] = json!("gA==")),
-        ("the proof leads to the root", &|proof| proof["event"]["key"] = json!("t1")),
-        ("the proof leads to the root", &|proof| proof["event"]["recorded_at"] = json!(5)),
-        ("the proof leads to the root", &|proof| proof["event"]["position"] = json!(301)),
-        ("the proof leads to the root", &|proof| proof["hashes"][0] = proof["hashes"][1].clone()),
-        ("wrong number of hashes", &|proof| {
+    let forgeries: [(&str, Forgery); 9] = [
+        ("the proof leads to the root", |proof| proof["event"]["payload"] = json!("gA==")),
+        ("the proof leads to the root", |proof| proof["event"]["key"] = json!("t1")),
+        ("the proof leads to the root", |proof| proof["event"]["recorded_at"] = json!(5)),
+        ("the proof leads to the root", |proof| proof["event"]["position"] = json!(301)),
+        ("the proof leads to the root", |proof| proof["hashes"][0] = proof["hashes"][1].clone()),
+        ("wrong number of hashes", |proof| {
             proof["hashes"].as_array_mut().unwrap().pop();
         }),
-        ("a tree of 600 leaves has no leaf 600", &|proof| proof["event"]["position"] = json!(601)),
-        ("the proof is for the tree of 599 events", &|proof| proof["size"] = json!(599)),
-        ("the proof is about tasklog/x", &|proof| proof["origin"] = json!("tasklog/x")),
+        ("a tree of 600 leaves has no leaf 600", |proof| proof["event"]["position"] = json!(601)),
+        ("the proof is for the tree of 599 events", |proof| proof["size"] = json!(599)),
+        ("the proof is about tasklog/x", |proof| proof["origin"] = json!("tasklog/x")),
     ];
     for (why, forge) in forgeries {
         let mut forged = proof.clone();

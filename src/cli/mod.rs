@@ -19,6 +19,7 @@ mod mask;
 mod output;
 mod proof_files;
 mod prove;
+mod quarantine;
 mod rows;
 mod signals;
 mod sql;
@@ -72,11 +73,13 @@ enum Verb {
     /// Write a proof that an event is in the log, or that the log only grew
     Prove(prove::Prove),
     /// Check a proof against a checkpoint, without the store
-    Check(check::Check),
+    Check(Box<check::Check>),
     /// Make a key that signs checkpoints
     Keygen(keygen::Keygen),
     /// Rebuild tables from the log, while readers go on
     Rebuild(maintain::Rebuild),
+    /// Let replays pass over an event that cannot be folded, take that back, or list what they pass over
+    Quarantine(quarantine::Quarantine),
     /// Show the log's epoch, or begin the next one after commits were lost
     Epoch(epoch::Epoch),
     /// Keep a replica of another store, and keep it up to date
@@ -182,6 +185,7 @@ fn run(verb: Verb, context: &Context) -> Result<Ended, Error> {
         Verb::Check(verb) => verb.run(context),
         Verb::Keygen(verb) => verb.run(context),
         Verb::Rebuild(verb) => verb.run(context),
+        Verb::Quarantine(verb) => verb.run(context),
         Verb::Epoch(verb) => verb.run(context),
         Verb::Follow(verb) => verb.run(context),
         Verb::Copy(verb) => verb.run(context),

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use tasklog_log::Position;
+use tasklog_log::{Position, merkle::Tree, note::TreeHead};
 
 use super::{
     Context, Ended,
@@ -35,39 +35,7 @@ pub(crate) struct Prove {
 impl Prove {
     pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
         let store = context.open_to_read()?;
-        let made = store.with_tree(|tree| {
-            let origin = tasklog_log::note::TreeHead::new(tree.head().log, 0, tasklog_log::merkle::Hash::of_nothing()).origin;
-            let head = tree.head().position.0;
-            for CheckpointFile { stated, .. } in self.checkpoint.iter().chain(&self.consistency) {
-                if stated.origin != origin {
-                    return Ok(Err(format!("the checkpoint is of {}, this is the log {origin}", stated.origin)));
-                }
-                if stated.size > head {
-                    return Ok(Err(format!("the checkpoint covers {} events, the log ends at event {head}", stated.size)));
-                }
-                let root = tree.root(stated.size)?;
-                if root != stated.root {
-                    return Ok(Err(format!(
-                        "the root of the first {} events is {root}, the checkpoint states {}: run tasklog verify --against it",
-                        stated.size, stated.root
-                    )));
-                }
-            }
-            let size = self.checkpoint.as_ref().map_or(head, |file| file.stated.size);
-            if let Some(CheckpointFile { note, stated }) = &self.consistency {
-                if stated.size > size {
-                    return Ok(Err(format!("the older checkpoint covers {} events, the newer one {size}", stated.size)));
-                }
-                return Ok(Ok(Proof::Consistency(ConsistencyProof::make(tree, note.clone(), stated, size)?)));
-            }
-            let position = Position(self.position.unwrap_or_default());
-            if position == Position::ZERO || position.0 > size {
-                let why = format!("event {position}: the tree has events 1 to {size}");
-                return Err(Rejection::not_found(why).into());
-            }
-            Ok(Ok(Proof::Inclusion(InclusionProof::make(tree, position, size)?)))
-        })?;
-        match made {
+        match store.with_tree(|tree| self.make(tree))? {
             Ok(proof) => {
                 proof_files::write(context, self.out.as_deref(), &proof.to_json())?;
                 Ok(Ended::Well)
@@ -78,4 +46,43 @@ impl Prove {
             }
         }
     }
+
+    /// The proof, or why there is none.
+    fn make(&self, tree: &Tree<'_>) -> Result<Result<Proof, String>, Error> {
+        for CheckpointFile { stated, .. } in self.checkpoint.iter().chain(&self.consistency) {
+            if let Some(why) = why_not(tree, stated)? {
+                return Ok(Err(why));
+            }
+        }
+        let size = self.checkpoint.as_ref().map_or(tree.head().position.0, |file| file.stated.size);
+        if let Some(CheckpointFile { note, stated }) = &self.consistency {
+            if stated.size > size {
+                return Ok(Err(format!("the older checkpoint covers {} events, the newer one {size}", stated.size)));
+            }
+            return Ok(Ok(Proof::Consistency(ConsistencyProof::make(tree, note.clone(), stated, size)?)));
+        }
+        let position = Position(self.position.unwrap_or_default());
+        if position == Position::ZERO || position.0 > size {
+            return Err(Rejection::not_found(format!("event {position}: the tree has events 1 to {size}")).into());
+        }
+        Ok(Ok(Proof::Inclusion(InclusionProof::make(tree, position, size)?)))
+    }
+}
+
+/// Why nothing of this log can be proved against a checkpoint.
+fn why_not(tree: &Tree<'_>, stated: &TreeHead) -> Result<Option<String>, Error> {
+    let (head, origin) = (tree.head().position.0, TreeHead::origin_of(tree.head().log.id));
+    if stated.origin != origin {
+        return Ok(Some(format!("the checkpoint is of {}, this is the log {origin}", stated.origin)));
+    }
+    if stated.size > head {
+        return Ok(Some(format!("the checkpoint covers {} events, the log ends at event {head}", stated.size)));
+    }
+    let root = tree.root(stated.size)?;
+    Ok((root != stated.root).then(|| {
+        let TreeHead { size, root: expected, .. } = stated;
+        format!(
+            "the root of the first {size} events is {root}, the checkpoint states {expected}: run tasklog verify --against it"
+        )
+    }))
 }

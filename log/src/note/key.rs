@@ -43,19 +43,21 @@ fn key_hash(name: &str, public: &VerifyingKey) -> [u8; 4] {
     [digest[0], digest[1], digest[2], digest[3]]
 }
 
-/// `<name>+<hash>+<base64>`: the name, the hash and the key's bytes without the algorithm.
-fn parts(text: &str) -> Option<(&str, u32, Result<[u8; 32], KeyError>)> {
-    let (name, rest) = text.split_once('+')?;
-    let (hash, key) = rest.split_once('+')?;
-    let hash = (hash.len() == 8).then(|| u32::from_str_radix(hash, 16).ok()).flatten()?;
-    let bytes = STANDARD.decode(key).ok()?;
-    let (algorithm, key) = bytes.split_first()?;
-    let key = if *algorithm == ALGORITHM_ED25519 {
-        key.try_into().ok()?
-    } else {
-        return Some((name, hash, Err(KeyError::Algorithm)));
+/// `<name>+<hash>+<base64>`: the name, the hash, and the key's bytes without the algorithm. `malformed` if it is not that.
+fn parts(text: &str, malformed: KeyError) -> Result<(&str, u32, [u8; 32]), KeyError> {
+    let split = || {
+        let (name, rest) = text.split_once('+')?;
+        let (hash, key) = rest.split_once('+')?;
+        let hash = (hash.len() == 8).then(|| u32::from_str_radix(hash, 16).ok()).flatten()?;
+        Some((name, hash, STANDARD.decode(key).ok()?))
     };
-    Some((name, hash, Ok(key)))
+    let (name, hash, bytes) = split().ok_or(malformed)?;
+    check_name(name)?;
+    match bytes.split_first() {
+        Some((&ALGORITHM_ED25519, key)) => Ok((name, hash, key.try_into().map_err(|_| malformed)?)),
+        Some(_) => Err(KeyError::Algorithm),
+        None => Err(malformed),
+    }
 }
 
 /// A key that checks signatures: `<name>+<key hash>+<base64>`, as the note package of Go writes it.
@@ -87,9 +89,8 @@ impl VerifierKey {
 impl FromStr for VerifierKey {
     type Err = KeyError;
     fn from_str(text: &str) -> Result<Self, KeyError> {
-        let (name, hash, key) = parts(text).ok_or(KeyError::Verifier)?;
-        check_name(name)?;
-        let public = VerifyingKey::from_bytes(&key?).map_err(|_| KeyError::Verifier)?;
+        let (name, hash, key) = parts(text, KeyError::Verifier)?;
+        let public = VerifyingKey::from_bytes(&key).map_err(|_| KeyError::Verifier)?;
         let key = Self { name: name.into(), public };
         if u32::from_be_bytes(key.hash()) == hash { Ok(key) } else { Err(KeyError::Hash) }
     }
@@ -150,8 +151,9 @@ impl PrivateKey {
 impl FromStr for PrivateKey {
     type Err = KeyError;
     fn from_str(text: &str) -> Result<Self, KeyError> {
-        let (name, hash, seed) = text.strip_prefix(PRIVATE_PREFIX).and_then(parts).ok_or(KeyError::Private)?;
-        let key = Self::from_seed(name, &seed?)?;
+        let text = text.strip_prefix(PRIVATE_PREFIX).ok_or(KeyError::Private)?;
+        let (name, hash, seed) = parts(text, KeyError::Private)?;
+        let key = Self::from_seed(name, &seed)?;
         if u32::from_be_bytes(key.verifier().hash()) == hash { Ok(key) } else { Err(KeyError::Hash) }
     }
 }

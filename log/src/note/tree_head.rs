@@ -40,7 +40,13 @@ impl TreeHead {
     #[must_use]
     pub fn new(log: LogInfo, size: u64, root: Hash) -> Self {
         let extensions = vec![format!("{EPOCH_PREFIX}{}", log.epoch)];
-        Self { origin: format!("{ORIGIN_PREFIX}{}", log.id), size, root, extensions }
+        Self { origin: Self::origin_of(log.id), size, root, extensions }
+    }
+
+    /// The origin of a tasklog.
+    #[must_use]
+    pub fn origin_of(log: LogId) -> String {
+        format!("{ORIGIN_PREFIX}{log}")
     }
 
     /// The id of the tasklog; none for another kind of log.

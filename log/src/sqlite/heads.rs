@@ -13,6 +13,8 @@ pub enum Head {
     Tables,
     /// The commit through which the log's Merkle tree is kept.
     Tree,
+    /// The commit that tables being rebuilt in this file reflect so far.
+    Shadow,
 }
 
 impl Head {
@@ -21,6 +23,7 @@ impl Head {
             Self::Log => "log",
             Self::Tables => "tables",
             Self::Tree => "tree",
+            Self::Shadow => "shadow",
         }
     }
 }
@@ -86,5 +89,14 @@ pub fn write_head(conn: &Connection, head: Head, to: &Checkpoint) -> Result<(), 
         to.commit.0.as_bytes(),
         to.recorded_at,
     ])?;
+    Ok(())
+}
+
+/// Removes one head. Joins an open transaction.
+///
+/// # Errors
+/// `unavailable` or `read_only`.
+pub fn remove_head(conn: &Connection, head: Head) -> Result<(), StoreError> {
+    conn.prepare_cached("DELETE FROM _heads WHERE name = ?1")?.execute([head.name()])?;
     Ok(())
 }

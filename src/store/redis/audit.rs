@@ -19,7 +19,7 @@ use tasklog_log::{
     redis::RedisLog,
 };
 use tasklog_projections::{
-    Cell, PROJECTED, Scan, TableDef, View,
+    Cell, PROJECTED, Scan, TableDef, View, facts,
     redis::{Asked, Flaw, Own, RedisView, Repaired, Role, Said, Seen, Slot, locate, shown, slots},
     sqlite::SqliteView,
 };
@@ -98,7 +98,7 @@ impl<'a> Audit<'a> {
             log,
             live,
             fresh: scratch.view(log)?,
-            verifier: Verifier::new(first).with_tree(kept),
+            verifier: Verifier::new(first, facts::quarantined(live)?).with_tree(kept),
             tables,
             mode,
             reached: Checkpoint::start(log.info()?),
