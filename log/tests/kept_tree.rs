@@ -140,7 +140,7 @@ mod cases {
         let kept = site.load();
         // 900 events; 768 complete the third chunk, within the commit that ends at 780. Pages may bring more.
         let at = kept.at.unwrap();
-        assert!(at.position.0 >= 780 && at.position.0 % 30 == 0, "{at}");
+        assert!(at.position.0 >= 780 && at.position.0.is_multiple_of(30), "{at}");
         assert_eq!(at.commit, site.writer.log().event(at.position).unwrap().unwrap().0.meta.id);
         assert_eq!(kept.chunks, site.expected());
         // Nothing is added twice.
