@@ -150,8 +150,9 @@ fn an_empty_log_has_a_checkpoint_and_every_later_one_is_consistent_with_it() {
 /// The sealed event at a position gets a checksum that fits again.
 fn reseal(conn: &Connection, position: i64) {
     let log = SqliteLog::new(conn, Arc::new(SystemClock));
-    let (commit, index) = log.event(Position(position.cast_unsigned())).unwrap().unwrap();
-    let right = checksum(&commit.meta, commit.recorded_at, &commit.events[index]);
+    let commit = log.read(Position(position.cast_unsigned()).before(), 1).unwrap().swap_remove(0);
+    let event = commit.events.iter().find(|event| event.position.to_i64() == position).unwrap();
+    let right = checksum(&commit.meta, commit.recorded_at, event);
     conn.execute("UPDATE events SET checksum = ?1 WHERE position = ?2", (right, position)).unwrap();
 }
 
