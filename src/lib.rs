@@ -92,6 +92,7 @@ pub mod follow;
 pub mod generate;
 pub mod keep;
 pub mod meilisearch;
+pub mod proof;
 mod provisional;
 pub mod query;
 pub mod rejection;

@@ -11,6 +11,7 @@ pub mod follow;
 mod history;
 mod quarantine;
 pub mod snapshot;
+mod tree_check;
 mod verify;
 
 pub use compare::{Difference, compare, live_rows};

@@ -1,9 +1,9 @@
 use std::{collections::HashSet, fmt};
 
-use tasklog_log::{Commit, Log, Position, StoreError};
+use tasklog_log::{Commit, Log, Position, StoreError, merkle::Kept};
 use tasklog_projections::{PROJECTED, View};
 
-use crate::{Difference, Folder, compare};
+use crate::{Difference, Folder, compare, tree_check::TreeCheck};
 
 /// Findings kept; further ones are only counted.
 const FINDINGS_KEPT_MAX: usize = 1_000;
@@ -34,6 +34,15 @@ pub enum Finding {
     },
     /// A row that the live tables and the log do not agree on.
     Row(Difference),
+    /// Events that are not those whose hashes the kept Merkle tree has.
+    Tree {
+        /// The first position of the chunks that differ.
+        first: Position,
+        /// The last one.
+        last: Position,
+        /// How.
+        why: String,
+    },
     /// What leads to rows (an index, a set, a tombstone) does not agree with them.
     Helper {
         /// The table.
@@ -68,6 +77,7 @@ impl fmt::Display for Finding {
             Self::Event { position, why } => write!(f, "event {position}: {why}"),
             Self::Commit { position, why } => write!(f, "commit at event {position}: {why}"),
             Self::Row(difference) => difference.fmt(f),
+            Self::Tree { first, last, why } => write!(f, "events {first} to {last}: {why}"),
             Self::Helper { table, key, helper, problem } => match problem {
                 Problem::Missing => write!(f, "{table}/{key}: missing from {helper}"),
                 Problem::Stray => write!(f, "{table}/{key}: in {helper}, but the log says it does not belong there"),
@@ -87,6 +97,8 @@ pub struct Report {
     pub commits: u64,
     /// Rows compared.
     pub rows: u64,
+    /// Chunks of events compared with the kept Merkle tree.
+    pub chunks: u64,
     /// The head that was verified.
     pub head: Position,
     /// Events that the fold passed over, because somebody has quarantined them.
@@ -117,6 +129,7 @@ pub struct Verifier {
     tainted: HashSet<(String, String)>,
     last_commit: Option<tasklog_log::CommitId>,
     flushed: bool,
+    tree: TreeCheck,
 }
 
 impl Verifier {
@@ -130,6 +143,7 @@ impl Verifier {
             tainted: HashSet::new(),
             last_commit: None,
             flushed: false,
+            tree: TreeCheck::new(Kept::default()),
         }
     }
 
@@ -157,6 +171,13 @@ impl Verifier {
     #[must_use]
     pub fn unflushed(&self) -> Option<&Folder> {
         (!self.flushed).then_some(&self.folder)
+    }
+
+    /// Compares the events with the Merkle tree that was kept of them, too.
+    #[must_use]
+    pub fn with_tree(mut self, kept: Kept) -> Self {
+        self.tree = TreeCheck::new(kept);
+        self
     }
 
     /// How far it has come: the last position it has seen.
@@ -187,6 +208,7 @@ impl Verifier {
 
     fn commit(&mut self, commit: &Commit, fresh: &dyn View) -> Result<(), StoreError> {
         for event in &commit.events {
+            self.tree.event(commit, event);
             if event.position > self.next {
                 self.report.add(Finding::Gap { first: self.next, last: event.position.before() });
             }
@@ -246,6 +268,11 @@ impl Verifier {
             self.report.add(Finding::Gap { first: self.next, last: head });
         }
         self.report.head = head;
+        let (chunks, findings) = std::mem::replace(&mut self.tree, TreeCheck::new(Kept::default())).end(head);
+        self.report.chunks = chunks;
+        for finding in findings {
+            self.report.add(finding);
+        }
     }
 
     /// Compares what was replayed with the live tables, once every page up to `log`'s head was taken.

@@ -1,8 +1,11 @@
 //! The command line. One file per verb; this one parses and dispatches.
 
+mod against;
 mod apply;
 mod bench;
 mod catalogue;
+mod check;
+mod checkpoint;
 mod copy;
 mod epoch;
 mod events;
@@ -10,9 +13,12 @@ mod follow;
 mod import;
 mod info;
 mod input;
+mod keygen;
 mod maintain;
 mod mask;
 mod output;
+mod proof_files;
+mod prove;
 mod quarantine;
 mod rows;
 mod signals;
@@ -63,6 +69,14 @@ enum Verb {
     Info(info::Info),
     /// Check every event, every link and every row against a replay
     Verify(maintain::Verify),
+    /// Print a checkpoint of the log, which later proves that nothing was changed
+    Checkpoint(checkpoint::Checkpoint),
+    /// Write a proof that an event is in the log, or that the log only grew
+    Prove(prove::Prove),
+    /// Check a proof against a checkpoint, without the store
+    Check(Box<check::Check>),
+    /// Make a key that signs checkpoints
+    Keygen(keygen::Keygen),
     /// Rebuild tables from the log, while readers go on
     Rebuild(maintain::Rebuild),
     /// Let replays pass over an event that cannot be folded, take that back, or list what they pass over
@@ -171,6 +185,10 @@ fn run(verb: Verb, context: &Context) -> Result<Ended, Error> {
         Verb::Sql(verb) => verb.run(context),
         Verb::Info(verb) => verb.run(context),
         Verb::Verify(verb) => verb.run(context),
+        Verb::Checkpoint(verb) => verb.run(context),
+        Verb::Prove(verb) => verb.run(context),
+        Verb::Check(verb) => verb.run(context),
+        Verb::Keygen(verb) => verb.run(context),
         Verb::Rebuild(verb) => verb.run(context),
         Verb::Quarantine(verb) => verb.run(context),
         Verb::Snapshot(verb) => verb.run(context),

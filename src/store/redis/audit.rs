@@ -13,11 +13,15 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    sync::mpsc::sync_channel,
+    sync::{Arc, mpsc::sync_channel},
     thread,
 };
 
-use tasklog_log::{Checkpoint, Commit, Log, Position, StoreError, redis::RedisLog};
+use tasklog_log::{
+    Checkpoint, Commit, Log, Position, StoreError,
+    merkle::{Kept, RedisTree},
+    redis::RedisLog,
+};
 use tasklog_projections::{
     Held, PROJECTED, TableDef, View, facts,
     redis::{Asked, Flaw, Own, RedisView, Repaired, Said, Seen, Slot, locate, shown, slots},
@@ -109,11 +113,15 @@ impl<'a> Audit<'a> {
             // A log without its beginning gives other rows.
             Mode::Repair(_) => Position(1),
         };
+        let kept = match mode {
+            Mode::Verify => Kept::load(&RedisTree::new(Arc::clone(log.link()), log.keys().clone()))?,
+            Mode::Repair(_) => Kept::default(),
+        };
         Ok(Self {
             log,
             live,
             fresh: scratch.view(log)?,
-            verifier: Verifier::new(first, facts::quarantined(live)?).with_room(bounds.kept_rows),
+            verifier: Verifier::new(first, facts::quarantined(live)?).with_room(bounds.kept_rows).with_tree(kept),
             tables,
             mode,
             bounds,
@@ -133,6 +141,7 @@ impl<'a> Audit<'a> {
             self.fresh = scratch.view(self.log)?;
         }
         if let Some(at) = at {
+            // Chunks before it were not read, so that there is nothing to compare with the tree.
             self.verifier = Verifier::after_snapshot(at.position, &self.fresh, facts::quarantined(self.live)?)?;
             self.reached = at;
         }
