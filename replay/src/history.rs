@@ -14,6 +14,10 @@ pub struct Step {
     pub payload: String,
     /// The fields that changed; empty for an event that left the row as it was.
     pub changes: Vec<FieldChange>,
+    /// The row before it; none if there was none, or it had died by then.
+    pub before: Option<AnyRow>,
+    /// The row after it.
+    pub after: Option<AnyRow>,
     /// Whether the row exists after it.
     pub exists: bool,
 }
@@ -49,13 +53,16 @@ pub fn history(log: &dyn Log, view: &dyn View, table: &'static TableDef, key: &s
     for (commit, index) in events {
         let event = commit.events[index].clone();
         commit.check(&event)?;
-        let before = row.clone();
-        row = table.fold(row, &event, commit.recorded_at)?;
+        // One that had died by then counts as none, as it does in the fold.
+        let before = row.take().filter(|row| row.is_live(commit.recorded_at));
+        row = table.fold(before.clone(), &event, commit.recorded_at)?;
         let payload =
             table.payload_json(&event).map_err(|error| StoreError::corrupt(event.position, error.to_string()))?;
         steps.push(Step {
             changes: changes(table, before.as_ref(), row.as_ref()),
             exists: row.is_some(),
+            before,
+            after: row.clone(),
             recorded_at: commit.recorded_at,
             meta: commit.meta,
             event,
@@ -105,7 +112,9 @@ fn search(log: &dyn Log, table: &TableDef, key: &str) -> Result<Vec<(Commit, usi
     }
 }
 
-fn changes(table: &TableDef, before: Option<&AnyRow>, after: Option<&AnyRow>) -> Vec<FieldChange> {
+/// The fields in which two rows of one entity differ, beside its key; none stands for no row.
+#[must_use]
+pub fn changes(table: &TableDef, before: Option<&AnyRow>, after: Option<&AnyRow>) -> Vec<FieldChange> {
     let (old, new) = (before.map(|row| row.cells()), after.map(|row| row.cells()));
     let mut changes = Vec::new();
     for (at, column) in table.columns.iter().enumerate().filter(|(_, column)| !column.key) {

@@ -5,13 +5,24 @@
 //! Architecture invariant: this crate knows no backend by name. It sees a log through [`tasklog_log::Log`] and tables
 //! through [`tasklog_projections::View`].
 
+pub mod as_of;
+mod blame;
 mod compare;
+mod diff;
 mod fold;
 pub mod follow;
+pub mod fork;
 mod history;
+mod steps;
+mod through;
 mod verify;
 
+pub use as_of::{Moment, MomentError, Past};
+pub use blame::{Blame, blame};
+pub use diff::{Between, Cause, Counts, Fate, RowDiff, diff, diff_key};
 pub use compare::{Difference, compare, live_rows};
 pub use fold::{FOLD_ROWS_MAX, Folder, catch_up};
-pub use history::{FieldChange, Step, history};
+pub use history::{FieldChange, Step, changes, history};
+pub use steps::Steps;
+pub use through::LogThrough;
 pub use verify::{Finding, Problem, Report, Verifier};

@@ -1,5 +1,6 @@
 //! The facade: open a store, run commands, ask queries.
 
+mod at;
 mod epoch;
 pub(crate) mod exclusive;
 mod lock;
@@ -14,6 +15,7 @@ mod scratch;
 pub mod sqlite;
 mod url;
 
+pub use at::{ParseWhenError, When};
 pub use epoch::Epoch;
 pub use marker::Following;
 pub use recording::{RECORDING_FROM, Recording};
@@ -290,6 +292,7 @@ impl TaskStore {
             },
             ReadSide::Sqlite(pool) => open_source(&StoreUrl::Sqlite(pool.path().to_owned()))?,
             ReadSide::Redis(read) => open_source(&StoreUrl::Redis(Box::new(read.url().clone())))?,
+            ReadSide::At(_) => return Err(at::not_in_the_past("follow")),
         };
         Follower::start(from, into, options)
     }
@@ -302,6 +305,7 @@ impl TaskStore {
         match &self.inner.read {
             ReadSide::Sqlite(pool) => pool.with(|conn| Ok(Following::read(conn)?)),
             ReadSide::Memory(_) | ReadSide::Redis(_) => Ok(None),
+            ReadSide::At(read) => Self { inner: Arc::clone(read.origin()) }.following(),
         }
     }
 
@@ -422,6 +426,7 @@ impl TaskStore {
             ReadSide::Sqlite(pool) => pool.with(|conn| Ok(migrate::applied(conn)?.unwrap_or_default())),
             ReadSide::Memory(_) => Ok(migrate::SCHEMA_VERSION),
             ReadSide::Redis(read) => read.schema_version(),
+            ReadSide::At(read) => Self { inner: Arc::clone(read.origin()) }.schema_version(),
         }
     }
 
@@ -518,6 +523,7 @@ impl TaskStore {
             ReadSide::Sqlite(pool) => pool.with(|conn| Ok(sqlite::verify(conn, note)?)),
             ReadSide::Memory(backend) => Ok(sqlite::verify_views(&backend.log, &backend.view, note)?),
             ReadSide::Redis(read) => read.with(|log, view| Ok(redis::verify(log, view, note)?)),
+            ReadSide::At(_) => Err(at::not_in_the_past("verify")),
         }
     }
 
@@ -571,6 +577,7 @@ impl TaskStore {
     pub fn open_connection(&self) -> Result<rusqlite::Connection, Error> {
         match &self.inner.read {
             ReadSide::Sqlite(pool) => Ok(pool.open()?),
+            ReadSide::At(read) => read.open_connection(),
             ReadSide::Memory(_) => Err(Rejection::invalid("a store in memory has no SQL").into()),
             ReadSide::Redis(_) => Err(Rejection::invalid(NO_SQL_IN_REDIS).into()),
         }
@@ -583,6 +590,7 @@ impl TaskStore {
     pub fn with_connection<T>(&self, look: impl FnOnce(&rusqlite::Connection) -> Result<T, Error>) -> Result<T, Error> {
         match &self.inner.read {
             ReadSide::Sqlite(pool) => pool.with(look),
+            ReadSide::At(read) => read.with_connection(look),
             ReadSide::Memory(_) => Err(Rejection::invalid("a store in memory has no SQL").into()),
             ReadSide::Redis(_) => Err(Rejection::invalid(NO_SQL_IN_REDIS).into()),
         }

@@ -11,7 +11,7 @@ use tasklog_log::{
 };
 use tasklog_projections::{View, sqlite::SqliteView};
 
-use super::redis::RedisRead;
+use super::{at::AtRead, redis::RedisRead};
 use crate::{backend::MemoryBackend, rejection::Error};
 
 /// Idle connections kept; more are opened while more callers read at once, and closed afterwards.
@@ -25,6 +25,8 @@ pub(crate) enum ReadSide {
     Memory(MemoryBackend),
     /// Connections to the server.
     Redis(Box<RedisRead>),
+    /// An earlier moment of another store.
+    At(Box<AtRead>),
 }
 
 impl ReadSide {
@@ -32,6 +34,7 @@ impl ReadSide {
         match self {
             Self::Memory(backend) => look(&backend.log, &backend.view.frozen()),
             Self::Redis(read) => read.with(|log, view| look(log, view)),
+            Self::At(read) => read.with(look),
             Self::Sqlite(pool) => pool.with(|conn| {
                 let run = |text| conn.prepare_cached(text).and_then(|mut statement| statement.execute([]));
                 // One snapshot for all that `look` reads; it begins with the first read.
@@ -46,11 +49,23 @@ impl ReadSide {
 }
 
 impl ReadSide {
+    /// Lends the log alone. Each page of it is one moment's: nobody waits for whoever reads for a long time.
+    pub(crate) fn with_log<T>(&self, look: impl FnOnce(&dyn Log) -> Result<T, Error>) -> Result<T, Error> {
+        match self {
+            Self::Memory(backend) => look(&backend.log),
+            Self::Redis(read) => read.with(|log, _| look(log)),
+            Self::At(read) => read.with_log(look),
+            Self::Sqlite(pool) => pool.with(|conn| look(&SqliteLog::new(conn, Arc::clone(&pool.clock)))),
+        }
+    }
+
     /// Waits until the log's head is beyond `after` or the time is over.
     pub(crate) fn wait(&self, after: Position, timeout: Duration) -> Result<Position, Error> {
         match self {
             Self::Memory(backend) => Ok(backend.log.wait(after, timeout)?),
             Self::Redis(read) => read.wait(after, timeout),
+            // It does not grow.
+            Self::At(read) => Ok(read.moment().at.position),
             // Outside a snapshot, which would never see the log grow.
             Self::Sqlite(pool) => {
                 pool.with(|conn| Ok(SqliteLog::new(conn, Arc::clone(&pool.clock)).wait(after, timeout)?))
@@ -77,6 +92,11 @@ impl Pool {
         &self.path
     }
 
+    /// Whether a connection to another file can read this one as well.
+    pub(super) fn is_attachable(&self) -> bool {
+        self.access == Access::Read
+    }
+
     /// The log's clock.
     pub(super) fn clock(&self) -> Arc<dyn Clock> {
         Arc::clone(&self.clock)
@@ -84,6 +104,11 @@ impl Pool {
 
     /// Lends a connection.
     pub(crate) fn with<T>(&self, look: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Error> {
+        self.lend(look)
+    }
+
+    /// [`Pool::with`], for looks that fail in another way.
+    pub(super) fn lend<T, E: From<StoreError>>(&self, look: impl FnOnce(&Connection) -> Result<T, E>) -> Result<T, E> {
         let idle = self.idle().pop();
         let conn = match idle {
             Some(conn) => conn,
