@@ -87,6 +87,7 @@ pub mod copy;
 pub mod decision;
 pub mod engine;
 pub mod follow;
+pub mod fork;
 pub mod generate;
 pub mod keep;
 pub mod meilisearch;

@@ -6,7 +6,7 @@ mod when;
 pub(crate) use past::AtRead;
 pub use when::{ParseWhenError, When};
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use tasklog_log::{Log, Position, StoreError};
 use tasklog_replay::{Moment, MomentError, as_of};
@@ -29,7 +29,7 @@ impl TaskStore {
     pub fn at(&self, when: impl Into<When>) -> Result<Self, Error> {
         let when = when.into();
         let moment = self.inner.read.with_log(|log| find(log, when))?;
-        let passed_over = self.inner.read.with(|_, view| Ok(as_of::quarantined(view)?))?;
+        let passed_over = self.passed_over()?;
         let inner = Inner {
             committer: None,
             read_only: Some(format!("a store as of event {} takes no commands", moment.at.position)),
@@ -59,6 +59,17 @@ impl TaskStore {
     pub fn find_moment(&self, when: impl Into<When>) -> Result<Moment, Error> {
         let when = when.into();
         self.inner.read.with_log(|log| find(log, when))
+    }
+
+    /// The events that replays pass over: what counts is what stands today, see [`as_of::quarantined`].
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn passed_over(&self) -> Result<HashSet<Position>, Error> {
+        match &self.inner.read {
+            ReadSide::At(read) => Ok(read.passed_over().clone()),
+            read => read.with(|_, view| Ok(as_of::quarantined(view)?)),
+        }
     }
 
     /// What a query in SQL reads events from, on a connection of this store; none if it has none.

@@ -61,6 +61,17 @@ impl AtRead {
 
     /// Lends log and tables as of the moment.
     pub(crate) fn with<T>(&self, look: impl FnOnce(&dyn Log, &dyn View) -> Result<T, Error>) -> Result<T, Error> {
+        let mut look = Some(look);
+        let mut looked = None;
+        self.lend(&mut |log, view| {
+            looked = look.take().map(|look| look(log, view));
+            Ok(())
+        })?;
+        looked.unwrap_or_else(|| Err(not_lent()))
+    }
+
+    // Not generic: the store whose past it is may itself be one of an earlier moment, and so on.
+    fn lend(&self, look: &mut dyn FnMut(&dyn Log, &dyn View) -> Result<(), Error>) -> Result<(), Error> {
         self.origin.read.with(|log, live| {
             let through = LogThrough::new(log, self.moment);
             look(&through, &AtView { read: self, log, live })
@@ -69,6 +80,16 @@ impl AtRead {
 
     /// Lends the log as of the moment.
     pub(crate) fn with_log<T>(&self, look: impl FnOnce(&dyn Log) -> Result<T, Error>) -> Result<T, Error> {
+        let mut look = Some(look);
+        let mut looked = None;
+        self.lend_log(&mut |log| {
+            looked = look.take().map(|look| look(log));
+            Ok(())
+        })?;
+        looked.unwrap_or_else(|| Err(not_lent()))
+    }
+
+    fn lend_log(&self, look: &mut dyn FnMut(&dyn Log) -> Result<(), Error>) -> Result<(), Error> {
         self.origin.read.with_log(|log| look(&LogThrough::new(log, self.moment)))
     }
 
@@ -156,6 +177,11 @@ impl AtRead {
         conn.pragma_update(None, "query_only", 1)?;
         Ok(())
     }
+}
+
+/// A store that lends itself without an error has done so.
+fn not_lent() -> Error {
+    StoreError::unavailable("the store was not lent").into()
 }
 
 /// Reading a log rejects nothing.
