@@ -17,10 +17,12 @@ use std::collections::HashSet;
 use tasklog_log::{Checkpoint, Event, Log, Millis, Position, StoreError, read_checked};
 use tasklog_projections::{AnyRow, Held, PAGE_ROWS_MAX, Scan, TableDef, Tombstones, View, facts};
 
-use crate::Folder;
+use crate::{Folder, snapshot::{Snapshot, Snapshots}};
 
 /// Links of a chain that are walked before the log is folded instead.
 pub const CHAIN_LINKS_MAX: usize = 4_096;
+/// Links of a chain that are walked before a snapshot is asked for the rest.
+const LINKS_BEFORE_SNAPSHOT: usize = 64;
 /// Events in a page of a fold.
 const PAGE_EVENTS: usize = 4_000;
 /// Dead rows removed from one table at once.
@@ -173,6 +175,8 @@ pub struct Past<'a> {
     pub log: &'a dyn Log,
     /// See [`quarantined`].
     pub passed_over: &'a HashSet<Position>,
+    /// The snapshots that folds may begin with.
+    pub snapshots: Option<&'a Snapshots>,
 }
 
 /// An event on an entity's chain.
@@ -183,8 +187,8 @@ struct Link {
 
 /// How a walk back along a chain ended.
 enum Walked {
-    /// At the chain's beginning; the events at and before the moment, newest first.
-    Through(Vec<Link>),
+    /// At the chain's beginning, or where the snapshot knows the rest; the events at and before the moment, newest first.
+    Through(RowAt, Vec<Link>),
     /// The moment lies before the chain's beginning.
     Before,
     /// Nowhere near.
@@ -223,8 +227,7 @@ impl Past<'_> {
         through: Position,
     ) -> Result<RowAt, StoreError> {
         match self.walk(table, key, rev, through)? {
-            Walked::Through(links) => {
-                let mut at = RowAt::NEVER;
+            Walked::Through(mut at, links) => {
                 for Link { event, recorded_at } in links.into_iter().rev() {
                     self.fold(table, &mut at, &event, recorded_at)?;
                 }
@@ -259,10 +262,22 @@ impl Past<'_> {
     ) -> Result<Walked, StoreError> {
         let mut links = Vec::new();
         let mut next = Some(rev);
-        for _ in 0..CHAIN_LINKS_MAX {
+        let mut snapshot = None;
+        for walked in 0..CHAIN_LINKS_MAX {
             let Some(position) = next else {
-                return Ok(if links.is_empty() { Walked::Before } else { Walked::Through(links) });
+                return Ok(if links.is_empty() { Walked::Before } else { Walked::Through(RowAt::NEVER, links) });
             };
+            if walked == LINKS_BEFORE_SNAPSHOT {
+                snapshot = self.snapshot(through)?;
+            }
+            if let Some(snapshot) = &snapshot
+                && position <= snapshot.checkpoint().position
+            {
+                let mut begin = in_snapshot(snapshot, table, key)?;
+                // A row that it left out had died.
+                begin.rev = begin.rev.max(position);
+                return Ok(Walked::Through(begin, links));
+            }
             let wrong = |why: &str| StoreError::corrupt(position, format!("a row of {} links to it, {why}", table.name));
             let (mut commit, index) = self.log.event(position)?.ok_or_else(|| wrong("the log ends before"))?;
             let event = &commit.events[index];
@@ -278,10 +293,16 @@ impl Past<'_> {
         Ok(Walked::TooLong)
     }
 
+    fn snapshot(&self, through: Position) -> Result<Option<Snapshot>, StoreError> {
+        self.snapshots.map_or(Ok(None), |snapshots| snapshots.newest(self.log, through))
+    }
+
     /// Folds the entity's events wherever they stand in the log.
     fn search(&self, table: &'static TableDef, key: &str, through: Position) -> Result<RowAt, StoreError> {
-        let mut at = RowAt::NEVER;
-        let mut after = Position::ZERO;
+        let (mut at, mut after) = match self.snapshot(through)? {
+            Some(snapshot) => (in_snapshot(&snapshot, table, key)?, snapshot.checkpoint().position),
+            None => (RowAt::NEVER, Position::ZERO),
+        };
         while after < through {
             let page = read_checked(self.log, after, PAGE_EVENTS)?;
             let Some(last) = page.last() else { break };
@@ -310,8 +331,19 @@ impl Past<'_> {
         view: &mut dyn View,
         rows_max: u64,
     ) -> Result<bool, StoreError> {
-        let mut folder = Folder::new(tables).passing_over(self.passed_over.iter().copied());
         let mut rows = 0_u64;
+        let mut folder = match self.snapshot(moment.at.position)? {
+            Some(snapshot) => {
+                rows = rows_of(&snapshot, tables);
+                if rows > rows_max {
+                    return Ok(false);
+                }
+                let at = snapshot.load(tables, view)?;
+                Folder::on(tables, view)?.after_snapshot(at.position)
+            }
+            None => Folder::new(tables),
+        }
+        .passing_over(self.passed_over.iter().copied());
         let mut at = view.checkpoint()?;
         let mut flush = |folder: &mut Folder, view: &mut dyn View, to: &Checkpoint| -> Result<bool, StoreError> {
             let changes = folder.changes();
@@ -345,6 +377,19 @@ impl Past<'_> {
         }
         flush(&mut folder, view, &moment.at)
     }
+}
+
+fn in_snapshot(snapshot: &Snapshot, table: &'static TableDef, key: &str) -> Result<RowAt, StoreError> {
+    Ok(match snapshot.row(table, key)? {
+        Some(Held { row, rev }) => RowAt { row: Some(row), rev },
+        None => RowAt { row: None, rev: snapshot.tombstone(table, key)?.unwrap_or_default() },
+    })
+}
+
+fn rows_of(snapshot: &Snapshot, tables: &[&'static TableDef]) -> u64 {
+    let counted = snapshot.contents().tables;
+    let wanted = counted.iter().filter(|counted| tables.iter().any(|table| table.name == counted.name));
+    wanted.map(|counted| counted.rows).sum()
 }
 
 /// Removes from `view` the rows that had died by `now`.

@@ -13,15 +13,16 @@ mod fold;
 pub mod follow;
 pub mod fork;
 mod history;
+pub mod snapshot;
 mod steps;
 mod through;
 mod verify;
 
 pub use as_of::{Moment, MomentError, Past};
 pub use blame::{Blame, blame};
-pub use diff::{Between, Cause, Counts, Fate, RowDiff, diff, diff_key};
 pub use compare::{Difference, compare, live_rows};
-pub use fold::{FOLD_ROWS_MAX, Folder, catch_up};
+pub use diff::{Between, Cause, Counts, Fate, RowDiff, diff, diff_key};
+pub use fold::{FOLD_ROWS_MAX, Folder, catch_up, catch_up_with};
 pub use history::{FieldChange, Step, changes, history};
 pub use steps::Steps;
 pub use through::LogThrough;

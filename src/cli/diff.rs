@@ -62,10 +62,10 @@ impl Diff {
             let (earlier, later) = (told(&earlier), told(&later));
             return Err(Rejection::invalid(format!("{earlier} is later than {later}: name the earlier one first")).into());
         }
-        let passed_over = store.passed_over()?;
+        let (passed_over, snapshots) = (store.passed_over()?, store.snapshots_for_past());
         let counts = from.read(|_, before| {
             to.read(|log, after| {
-                let past = Past { log, passed_over: &passed_over };
+                let past = Past { log, passed_over: &passed_over, snapshots: snapshots.as_ref() };
                 let between = Between { past, from: earlier, to: later, before };
                 match (&self.key, only) {
                     (Some(key), Some(table)) => {

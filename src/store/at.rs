@@ -9,7 +9,7 @@ pub use when::{ParseWhenError, When};
 use std::{collections::HashSet, sync::Arc};
 
 use tasklog_log::{Log, Position, StoreError};
-use tasklog_replay::{Moment, MomentError, as_of};
+use tasklog_replay::{Moment, MomentError, as_of, snapshot::Snapshots};
 
 use super::{Inner, ReadSide, TaskStore};
 use crate::rejection::{Error, Rejection};
@@ -30,10 +30,11 @@ impl TaskStore {
         let when = when.into();
         let moment = self.inner.read.with_log(|log| find(log, when))?;
         let passed_over = self.passed_over()?;
+        let snapshots = self.snapshots_for_past();
         let inner = Inner {
             committer: None,
             read_only: Some(format!("a store as of event {} takes no commands", moment.at.position)),
-            read: ReadSide::At(Box::new(AtRead::new(Arc::clone(&self.inner), moment, passed_over))),
+            read: ReadSide::At(Box::new(AtRead::new(Arc::clone(&self.inner), moment, passed_over, snapshots))),
             clock: Arc::clone(&self.inner.clock),
             actor: Arc::clone(&self.inner.actor),
             config: self.inner.config.clone(),
@@ -69,6 +70,14 @@ impl TaskStore {
         match &self.inner.read {
             ReadSide::At(read) => Ok(read.passed_over().clone()),
             read => read.with(|_, view| Ok(as_of::quarantined(view)?)),
+        }
+    }
+
+    /// The snapshots that a fold of the past may begin with.
+    pub(crate) fn snapshots_for_past(&self) -> Option<Snapshots> {
+        match &self.inner.read {
+            ReadSide::At(read) => read.snapshots().cloned(),
+            _ => None,
         }
     }
 

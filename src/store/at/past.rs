@@ -8,7 +8,7 @@ use tasklog_log::{Checkpoint, Log, Millis, Position, StoreError};
 use tasklog_projections::{
     AnyRow, Held, PROJECTED, RowChange, Scan, TableDef, View, memory::MemoryView, sqlite::SqliteView,
 };
-use tasklog_replay::{LogThrough, Moment, Past, as_of::RowAt};
+use tasklog_replay::{LogThrough, Moment, Past, as_of::RowAt, snapshot::Snapshots};
 
 use super::{super::scratch::ScratchStore, Inner, ReadSide, no_writes};
 use crate::rejection::Error;
@@ -21,6 +21,7 @@ pub(crate) struct AtRead {
     origin: Arc<Inner>,
     moment: Moment,
     passed_over: HashSet<Position>,
+    snapshots: Option<Snapshots>,
     /// All tables, once something had to look at many rows.
     tables: Mutex<Option<Arc<Tables>>>,
     /// The tables in a file, once somebody asked in SQL or they were too many for memory.
@@ -42,8 +43,13 @@ impl Tables {
 }
 
 impl AtRead {
-    pub(super) fn new(origin: Arc<Inner>, moment: Moment, passed_over: HashSet<Position>) -> Self {
-        Self { origin, moment, passed_over, tables: Mutex::default(), file: Mutex::default() }
+    pub(super) fn new(
+        origin: Arc<Inner>,
+        moment: Moment,
+        passed_over: HashSet<Position>,
+        snapshots: Option<Snapshots>,
+    ) -> Self {
+        Self { origin, moment, passed_over, snapshots, tables: Mutex::default(), file: Mutex::default() }
     }
 
     pub(crate) fn moment(&self) -> &Moment {
@@ -53,6 +59,10 @@ impl AtRead {
     /// The store whose past this is.
     pub(crate) fn origin(&self) -> &Arc<Inner> {
         &self.origin
+    }
+
+    pub(super) fn snapshots(&self) -> Option<&Snapshots> {
+        self.snapshots.as_ref()
     }
 
     pub(crate) fn passed_over(&self) -> &HashSet<Position> {
@@ -138,7 +148,7 @@ impl AtRead {
     /// A fold goes on for a while: it reads the log without holding one state of the store meanwhile.
     fn past<T>(&self, fold: impl FnOnce(&Past<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let folded = self.origin.read.with_log(|log| {
-            Ok(fold(&Past { log, passed_over: &self.passed_over })?)
+            Ok(fold(&Past { log, passed_over: &self.passed_over, snapshots: self.snapshots.as_ref() })?)
         });
         folded.map_err(into_store_error)
     }
@@ -201,7 +211,7 @@ struct AtView<'a> {
 
 impl AtView<'_> {
     fn row(&self, table: &'static TableDef, key: &str) -> Result<RowAt, StoreError> {
-        let past = Past { log: self.log, passed_over: &self.read.passed_over };
+        let past = Past { log: self.log, passed_over: &self.read.passed_over, snapshots: self.read.snapshots.as_ref() };
         past.row(self.live, table, key, self.read.moment.at.position)
     }
 
