@@ -39,7 +39,9 @@ impl std::str::FromStr for Skip {
                 return Err(format!("{part:?}: expected a position or a range of them, such as 5,7-9"));
             };
             if first > last || last - first >= SKIPPED_MAX || all.len() as u64 + (last - first) >= SKIPPED_MAX {
-                return Err(format!("{part:?}: expected an ascending range, and at most {SKIPPED_MAX} positions in all"));
+                return Err(format!(
+                    "{part:?}: expected an ascending range, and at most {SKIPPED_MAX} positions in all"
+                ));
             }
             all.extend((first..=last).map(Position));
         }
@@ -143,7 +145,9 @@ fn explain(store: &TaskStore, forker: &Forker, error: StoreError) -> Result<Erro
     let StoreError::Corrupt { position: Some(position), why } = &error else { return Ok(error.into()) };
     let origin = forker.origin(*position);
     let found = store.read(|log, _| Ok(log.event(origin)?))?;
-    let Some(event) = found.map(|(mut commit, index)| commit.events.swap_remove(index)) else { return Ok(error.into()) };
+    let Some(event) = found.map(|(mut commit, index)| commit.events.swap_remove(index)) else {
+        return Ok(error.into());
+    };
     let left_out: Vec<_> =
         forker.left_out_of(&event.table, &event.key).iter().filter(|left_out| **left_out < origin).collect();
     if left_out.is_empty() {
@@ -179,7 +183,8 @@ mod tests {
 
     #[test]
     fn positions_to_leave_out_are_numbers_and_ranges() {
-        let parsed = |text: &str| text.parse::<Skip>().map(|skip| skip.0.into_iter().map(|at| at.0).collect::<Vec<_>>());
+        let parsed =
+            |text: &str| text.parse::<Skip>().map(|skip| skip.0.into_iter().map(|at| at.0).collect::<Vec<_>>());
         assert_eq!(parsed("5,7-9, 8").unwrap(), [5, 7, 8, 9]);
         for wrong in ["", "0", "5,", "9-7", "a", "-3", "1-99999999999", "5-"] {
             assert!(parsed(wrong).is_err(), "{wrong}");

@@ -121,3 +121,7 @@ struct SharedKeysPage;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/following.md")]
 struct Following;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/time-travel.md")]
+struct TimeTravel;

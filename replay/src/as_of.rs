@@ -17,7 +17,10 @@ use std::collections::HashSet;
 use tasklog_log::{Checkpoint, Event, Log, Millis, Position, StoreError, read_checked};
 use tasklog_projections::{AnyRow, Held, PAGE_ROWS_MAX, Scan, TableDef, Tombstones, View, facts};
 
-use crate::{Folder, snapshot::{Snapshot, Snapshots}};
+use crate::{
+    Folder,
+    snapshot::{Snapshot, Snapshots},
+};
 
 /// Links of a chain that are walked before the log is folded instead.
 pub const CHAIN_LINKS_MAX: usize = 4_096;
@@ -278,7 +281,8 @@ impl Past<'_> {
                 begin.rev = begin.rev.max(position);
                 return Ok(Walked::Through(begin, links));
             }
-            let wrong = |why: &str| StoreError::corrupt(position, format!("a row of {} links to it, {why}", table.name));
+            let wrong =
+                |why: &str| StoreError::corrupt(position, format!("a row of {} links to it, {why}", table.name));
             let (mut commit, index) = self.log.event(position)?.ok_or_else(|| wrong("the log ends before"))?;
             let event = &commit.events[index];
             if *event.table != *table.name || *event.key != *key || event.prev.is_some_and(|prev| prev >= position) {
@@ -308,9 +312,8 @@ impl Past<'_> {
             let Some(last) = page.last() else { break };
             after = last.last();
             for commit in &page {
-                let of_entity = |event: &&Event| {
-                    event.position <= through && *event.table == *table.name && *event.key == *key
-                };
+                let of_entity =
+                    |event: &&Event| event.position <= through && *event.table == *table.name && *event.key == *key;
                 for event in commit.events.iter().filter(of_entity) {
                     self.fold(table, &mut at, event, commit.recorded_at)?;
                 }

@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use tasklog_log::{CommitMeta, Event, Log, Millis, Position, READ_EVENTS_MAX, StoreError};
+use tasklog_log::{CommitMeta, Event, Millis, Position, READ_EVENTS_MAX, StoreError};
 use tasklog_projections::{AnyRow, Cell, Held, PAGE_ROWS_MAX, PROJECTED, Scan, TableDef, View};
 
-use crate::{FieldChange, Moment, Past, changes, history};
+use crate::{FieldChange, Moment, Past, Step, changes};
 
 /// Entities that one pass over the events looks at; more take further passes.
 const PASS_ENTITIES_MAX: usize = 50_000;
@@ -122,7 +122,7 @@ pub fn diff<E: From<StoreError>>(
         let (touched, events, more) = between.pass(tables, after.as_ref())?;
         counts.events = events;
         for ((at, key), touched) in &touched {
-            let differs = between.differs(PROJECTED[*at], key.clone(), touched);
+            let differs = touched.differs(&between.from, &between.to, PROJECTED[*at], key.clone());
             counts.note(differs.as_ref().map(|differs| differs.fate));
             differs.map_or(Ok(()), &mut *meet)?;
         }
@@ -140,34 +140,25 @@ pub fn diff<E: From<StoreError>>(
     Ok(counts)
 }
 
-/// How one row differs; `log` and `after` are as of the later moment.
-///
-/// # Errors
-/// As [`diff`].
-pub fn diff_key(
-    between: &Between<'_>,
-    log: &dyn Log,
-    after: &dyn View,
+/// How one row differs: as it was at both moments, dead or alive, and its history through the later one.
+#[must_use]
+pub fn diff_row(
+    (from, to): (&Moment, &Moment),
     table: &'static TableDef,
     key: &str,
-) -> Result<(Option<RowDiff>, Counts), StoreError> {
-    let mut touched = Touched {
-        before: between.before.get(table, key)?.map(|held| held.row),
-        row: after.get(table, key)?.map(|held| held.row),
-        causes: Vec::new(),
-        events: 0,
-    };
-    for step in history(log, after, table, key)? {
-        if step.event.position > between.from.at.position {
-            touched.note(&step.meta, step.recorded_at, &step.event);
-        }
+    (before, after): (Option<AnyRow>, Option<AnyRow>),
+    steps: &[Step],
+) -> (Option<RowDiff>, Counts) {
+    let mut touched = Touched { before, row: after, causes: Vec::new(), events: 0 };
+    for step in steps.iter().filter(|step| step.event.position > from.at.position) {
+        touched.note(&step.meta, step.recorded_at, &step.event);
     }
     let mut counts = Counts { events: touched.events, ..Counts::default() };
-    let differs = between.differs(table, key.to_owned(), &touched);
+    let differs = touched.differs(from, to, table, key.to_owned());
     if differs.is_some() || touched.events > 0 {
         counts.note(differs.as_ref().map(|differs| differs.fate));
     }
-    Ok((differs, counts))
+    (differs, counts)
 }
 
 impl Touched {
@@ -178,6 +169,21 @@ impl Touched {
         }
         let (position, event_type) = (event.position, event.event_type.to_string());
         self.causes.push(Cause { meta: meta.clone(), recorded_at, position, event_type });
+    }
+
+    fn differs(&self, from: &Moment, to: &Moment, table: &'static TableDef, key: String) -> Option<RowDiff> {
+        let before = self.before.as_ref().filter(|row| row.is_live(from.now));
+        let after = self.row.as_ref().filter(|row| row.is_live(to.now));
+        let fields = changes(table, before, after);
+        let fate = match (before, after) {
+            (None, None) => return None,
+            (None, Some(_)) => Fate::Added,
+            (Some(_), None) if self.row.is_some() => Fate::Died,
+            (Some(_), None) => Fate::Removed,
+            (Some(_), Some(_)) if fields.is_empty() => return None,
+            (Some(_), Some(_)) => Fate::Changed,
+        };
+        Some(RowDiff { table, key, fate, fields, causes: self.causes.clone(), events: self.events })
     }
 }
 
@@ -252,21 +258,6 @@ impl Between<'_> {
             None if table.dies_at.is_some() => Ok(self.before.get(table, &first.key)?.map(|held| held.row)),
             None => Ok(None),
         }
-    }
-
-    fn differs(&self, table: &'static TableDef, key: String, touched: &Touched) -> Option<RowDiff> {
-        let before = touched.before.as_ref().filter(|row| row.is_live(self.from.now));
-        let after = touched.row.as_ref().filter(|row| row.is_live(self.to.now));
-        let fields = changes(table, before, after);
-        let fate = match (before, after) {
-            (None, None) => return None,
-            (None, Some(_)) => Fate::Added,
-            (Some(_), None) if touched.row.is_some() => Fate::Died,
-            (Some(_), None) => Fate::Removed,
-            (Some(_), Some(_)) if fields.is_empty() => return None,
-            (Some(_), Some(_)) => Fate::Changed,
-        };
-        Some(RowDiff { table, key, fate, fields, causes: touched.causes.clone(), events: touched.events })
     }
 
     /// The rows that no event touched and that died between the moments.

@@ -21,7 +21,7 @@ mod verify;
 pub use as_of::{Moment, MomentError, Past};
 pub use blame::{Blame, blame};
 pub use compare::{Difference, compare, live_rows};
-pub use diff::{Between, Cause, Counts, Fate, RowDiff, diff, diff_key};
+pub use diff::{Between, Cause, Counts, Fate, RowDiff, diff, diff_row};
 pub use fold::{FOLD_ROWS_MAX, Folder, catch_up, catch_up_with};
 pub use history::{FieldChange, Step, changes, history};
 pub use steps::Steps;

@@ -1,7 +1,7 @@
 use clap::Args;
 use serde_json::json;
 use tasklog_projections::{TABLES, TableDef};
-use tasklog_replay::{Between, Cause, Counts, Difference, Fate, Past, RowDiff, compare, diff, diff_key};
+use tasklog_replay::{Cause, Counts, Difference, Fate, RowDiff, compare};
 
 use super::{
     Context, Ended,
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     Access, Error, OpenOptions, Rejection, StoreUrl, TaskStore,
-    store::When,
+    store::{Differed, Scope, When},
 };
 
 /// Tell which rows were added, removed or changed between two moments, field by field, with the events responsible; or, with
@@ -56,27 +56,12 @@ impl Diff {
         let (Some(from), Some(to)) = (self.from, self.to) else {
             return Err(Rejection::invalid("two moments are needed").into());
         };
-        let (from, to) = (store.at(from)?, store.at(to)?);
-        let (Some(earlier), Some(later)) = (from.moment(), to.moment()) else { return Ok(Ended::Well) };
-        if earlier.at.position > later.at.position || earlier.now > later.now {
-            let (earlier, later) = (told(&earlier), told(&later));
-            return Err(Rejection::invalid(format!("{earlier} is later than {later}: name the earlier one first")).into());
-        }
-        let (passed_over, snapshots) = (store.passed_over()?, store.snapshots_for_past());
-        let counts = from.read(|_, before| {
-            to.read(|log, after| {
-                let past = Past { log, passed_over: &passed_over, snapshots: snapshots.as_ref() };
-                let between = Between { past, from: earlier, to: later, before };
-                match (&self.key, only) {
-                    (Some(key), Some(table)) => {
-                        let (differs, counts) = diff_key(&between, log, after, table, key)?;
-                        differs.map_or(Ok(()), |differs| tell.row(&differs))?;
-                        Ok(counts)
-                    }
-                    _ => diff(&between, &tables, &mut |differs| tell.row(&differs)),
-                }
-            })
-        })?;
+        let scope = match (&self.key, only) {
+            (Some(key), Some(table)) => Scope::Row(table, key),
+            _ => Scope::Tables(&tables),
+        };
+        let Differed { from: earlier, to: later, counts } =
+            store.diff(from, to, scope, &mut |differs| tell.row(&differs))?;
         let Counts { added, removed, died, changed, unchanged, events } = counts;
         if context.out.json {
             let value = json!({

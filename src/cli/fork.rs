@@ -41,7 +41,8 @@ impl Fork {
         bar.finish_and_clear();
         let Forked { through, head, left_out } = forked?;
         if context.out.json {
-            let value = json!({ "into": self.into.to_string(), "through": through, "head": head, "left_out": left_out });
+            let value =
+                json!({ "into": self.into.to_string(), "through": through, "head": head, "left_out": left_out });
             context.out.line(value.to_string())?;
         } else {
             // Answers of --apply go to standard output.

@@ -113,7 +113,8 @@ impl Replay {
                 && let Some(table) = table(&commit.events[*index].table)
             {
                 let step = store.read(|log, _| {
-                    Ok(Steps::new(Past { log, passed_over: &passed_over, snapshots: snapshots.as_ref() }).step(table, commit, *index)?)
+                    Ok(Steps::new(Past { log, passed_over: &passed_over, snapshots: snapshots.as_ref() })
+                        .step(table, commit, *index)?)
                 })?;
                 term.clear_screen().map_err(failed)?;
                 for line in told(table, &step, &mut mask)? {

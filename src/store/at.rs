@@ -1,8 +1,10 @@
 //! A store as it was at an earlier moment, for reading.
 
+mod differ;
 mod past;
 mod when;
 
+pub use differ::{Differed, Scope};
 pub(crate) use past::AtRead;
 pub use when::{ParseWhenError, When};
 
@@ -97,7 +99,8 @@ fn find(log: &dyn Log, when: When) -> Result<Moment, Error> {
         When::Ago(ms) => Moment::at_time(log, log.now()?.saturating_sub(ms)),
     };
     found.map_err(|error| {
-        let told = |ms| jiff::Timestamp::from_millisecond(ms).map_or_else(|_| format!("{ms} ms"), |at| format!("{at:.3}"));
+        let told =
+            |ms| jiff::Timestamp::from_millisecond(ms).map_or_else(|_| format!("{ms} ms"), |at| format!("{at:.3}"));
         let why = match error {
             MomentError::Store(error) => return error.into(),
             MomentError::BeforeFirst { first, .. } => {

@@ -15,7 +15,7 @@ mod scratch;
 pub mod sqlite;
 mod url;
 
-pub use at::{ParseWhenError, When};
+pub use at::{Differed, ParseWhenError, Scope, When};
 pub use epoch::Epoch;
 pub use marker::Following;
 pub use recording::{RECORDING_FROM, Recording};

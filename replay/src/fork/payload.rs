@@ -51,7 +51,8 @@ fn copy(input: &mut Cursor<&[u8]>, out: &mut Vec<u8>, names: &Names<'_>, depth: 
             let marker = decode::read_marker(input).map_err(|_| ended())?;
             skip_scalar(input, marker)?;
             let name = &input.get_ref()[begin as usize..input.position() as usize];
-            names_position = names.names.iter().any(|known| name.ends_with(known.as_bytes()) && text(name) == Some(known));
+            names_position =
+                names.names.iter().any(|known| name.ends_with(known.as_bytes()) && text(name) == Some(known));
             keep(input, out, begin)?;
         }
         if names_position && !is_nil(input) {

@@ -266,13 +266,7 @@ impl View for AtView<'_> {
         Err(no_writes())
     }
 
-    fn sweep(
-        &mut self,
-        _: &'static TableDef,
-        _: Millis,
-        _: Millis,
-        _: usize,
-    ) -> Result<Vec<AnyRow>, StoreError> {
+    fn sweep(&mut self, _: &'static TableDef, _: Millis, _: Millis, _: usize) -> Result<Vec<AnyRow>, StoreError> {
         Err(no_writes())
     }
 }

@@ -15,7 +15,9 @@ pub enum When {
 
 /// A text that names no moment.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} names no moment: {why}; expected a position, an RFC 3339 time, or how long ago, such as -15m or -2h30m")]
+#[error(
+    "{text:?} names no moment: {why}; expected a position, an RFC 3339 time, or how long ago, such as -15m or -2h30m"
+)]
 pub struct ParseWhenError {
     text: String,
     why: String,
@@ -55,7 +57,8 @@ fn length_ms(text: &str) -> Result<Millis, String> {
             return Err(format!("after the minus sign a number and a unit are expected, found {rest:?}"));
         }
         let length = units.find(|(name, _)| *name == unit).map(|(_, length)| length);
-        let length = length.ok_or_else(|| format!("no unit {unit:?} is expected there (w, d, h, m, s, ms in this order)"))?;
+        let length =
+            length.ok_or_else(|| format!("no unit {unit:?} is expected there (w, d, h, m, s, ms in this order)"))?;
         let part = number.parse::<Millis>().ok().and_then(|number| number.checked_mul(*length));
         sum = part.and_then(|part| sum.checked_add(part)).ok_or("that is too long ago for a clock")?;
         rest = after;
