@@ -238,15 +238,16 @@ pub fn catch_up(
     view: &mut dyn View,
     note: impl FnMut(Position),
 ) -> Result<Checkpoint, StoreError> {
-    catch_up_with(Folder::new(tables), pages, view, note)
+    catch_up_with(&mut Folder::new(tables), FOLD_ROWS_MAX / 2, pages, view, note)
 }
 
-/// [`catch_up`] by a folder that knows more: where the view's rows came from, what to pass over.
+/// [`catch_up`] with a folder that has begun, flushing when `flush_rows` rows have changed.
 ///
 /// # Errors
-/// As [`catch_up`].
+/// As [`catch_up`]; then the folder is of no use any more.
 pub fn catch_up_with(
-    mut folder: Folder,
+    folder: &mut Folder,
+    flush_rows: usize,
     pages: impl Iterator<Item = Result<Vec<Commit>, StoreError>>,
     view: &mut dyn View,
     mut note: impl FnMut(Position),
@@ -263,7 +264,7 @@ pub fn catch_up_with(
             to.commit = commit.meta.id;
             to.recorded_at = commit.recorded_at;
         }
-        if folder.is_full() {
+        if folder.dirty.len() >= flush_rows {
             view.apply(&folder.changes(), &from, &to)?;
             from = to;
         }
