@@ -2,7 +2,7 @@
 //! [`tasklog_replay::fork`].
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -118,7 +118,7 @@ fn fill(
     store: &TaskStore,
     through: Position,
     skip: &Skip,
-    passed_over: HashSet<Position>,
+    passed_over: Vec<Position>,
     file: &Path,
     note: &mut dyn FnMut(Position),
 ) -> Result<Forked, Error> {
@@ -131,7 +131,7 @@ fn fill(
         at = last.last();
         let forked: Vec<Commit> =
             page.iter().filter_map(|commit| forker.commit(commit).transpose()).collect::<Result<_, StoreError>>()?;
-        match replica.take(&forked) {
+        match replica.take(&forked, &[]) {
             Ok(_) => note(at),
             Err(error) => return Err(explain(store, &forker, error)?),
         }

@@ -201,7 +201,9 @@ impl Between<'_> {
             at = last.last();
             for commit in &page {
                 for event in commit.events.iter().filter(|event| event.position > from && event.position <= to) {
-                    commit.check(event)?;
+                    if !self.past.passes_over(event.position) {
+                        commit.check(event)?;
+                    }
                     meet(&commit.meta, commit.recorded_at, event)?;
                 }
             }
@@ -241,7 +243,7 @@ impl Between<'_> {
             }
             let Some(touched) = all.get_mut(&name) else { return Ok(()) };
             touched.note(meta, recorded_at, event);
-            if !self.past.passed_over.contains(&event.position) {
+            if !self.past.passes_over(event.position) {
                 touched.row = PROJECTED[at].fold(touched.row.take(), event, recorded_at)?;
             }
             Ok(())

@@ -2,7 +2,7 @@ use std::collections::{HashMap, HashSet};
 
 use ahash::RandomState;
 use tasklog_log::{Checkpoint, Commit, Event, Millis, Position, StoreError};
-use tasklog_projections::{AnyRow, PROJECTED, RowChange, TableDef, Tombstones, View};
+use tasklog_projections::{AnyRow, PROJECTED, RowChange, TableDef, Tombstones, View, facts};
 
 /// Rows a folder keeps between two flushes; beyond it the clean ones are forgotten and read again when they are needed.
 pub const FOLD_ROWS_MAX: usize = 40_000;
@@ -116,6 +116,14 @@ impl Folder {
             folder.buried_any[at] = view.any_tombstone(table)?;
         }
         Ok(folder)
+    }
+
+    /// [`Folder::on`] live tables, passing over what their facts say is quarantined.
+    ///
+    /// # Errors
+    /// The view's.
+    pub fn on_live(tables: &[&'static TableDef], view: &dyn View) -> Result<Self, StoreError> {
+        Ok(Self::on(tables, view)?.passing_over(facts::quarantined(view)?))
     }
 
     /// Folds one commit. `view` is read for rows that are not at hand.

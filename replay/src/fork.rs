@@ -11,7 +11,7 @@
 
 mod payload;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use tasklog_log::{Commit, Event, Position, StoreError, checksum};
 use tasklog_projections::{TABLES, table};
@@ -21,8 +21,8 @@ use tasklog_projections::{TABLES, table};
 pub struct Forker {
     /// To be left out, as asked.
     skip: BTreeSet<Position>,
-    /// To be left out because replays pass over them.
-    passed_over: HashSet<Position>,
+    /// To be left out because replays pass over them, ascending.
+    passed_over: Vec<Position>,
     /// Left out so far, ascending, each with the new position of its entity's last event that was not.
     left_out: Vec<(Position, Option<Position>)>,
     /// What was left out of each entity.
@@ -33,7 +33,7 @@ impl Forker {
     /// Leaves out `skip`, the facts about the log itself, and `passed_over`: nothing that would pass over the latter comes
     /// along.
     #[must_use]
-    pub fn new(skip: BTreeSet<Position>, passed_over: HashSet<Position>) -> Self {
+    pub fn new(skip: BTreeSet<Position>, passed_over: Vec<Position>) -> Self {
         Self { skip, passed_over, ..Self::default() }
     }
 
@@ -50,13 +50,13 @@ impl Forker {
     pub fn commit(&mut self, commit: &Commit) -> Result<Option<Commit>, StoreError> {
         let mut events = Vec::with_capacity(commit.events.len());
         for event in &commit.events {
-            commit.check(event)?;
             if self.is_left_out(event) {
                 let last = event.prev.and_then(|prev| self.linked(prev));
                 self.left_out.push((event.position, last));
                 let entity = (event.table.to_string(), event.key.to_string());
                 self.of_entity.entry(entity).or_default().push(event.position);
             } else {
+                commit.check(event)?;
                 events.push(self.event(event)?);
             }
         }
@@ -72,7 +72,7 @@ impl Forker {
 
     fn is_left_out(&self, event: &Event) -> bool {
         let fact = !TABLES.iter().any(|table| *table.name == *event.table) && table(&event.table).is_some();
-        fact || self.skip.contains(&event.position) || self.passed_over.contains(&event.position)
+        fact || self.skip.contains(&event.position) || self.passed_over.binary_search(&event.position).is_ok()
     }
 
     fn event(&self, event: &Event) -> Result<Event, StoreError> {

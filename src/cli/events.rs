@@ -229,7 +229,7 @@ impl HistoryArgs {
             "position": step.event.position, "commit_id": step.meta.id, "recorded_at": step.recorded_at,
             "actor": &*step.meta.actor, "reason": step.meta.reason, "request_id": step.meta.request_id,
             "table": self.table.name, "key": key, "type": &*step.event.event_type, "prev": step.event.prev,
-            "exists": step.exists, "changes": changes, "payload": payload,
+            "exists": step.exists, "quarantined": step.quarantined, "changes": changes, "payload": payload,
         })
         .to_string())
     }
@@ -246,6 +246,9 @@ impl HistoryArgs {
             step.meta.actor,
         ))?;
         fields::tell_changes(context.out, self.table, &step.changes, mask)?;
+        if step.quarantined {
+            context.out.line("    quarantined: replays pass over it")?;
+        }
         if !step.exists {
             context.out.line("    the row is gone")?;
         }

@@ -8,10 +8,11 @@ pub use differ::{Differed, Scope};
 pub(crate) use past::AtRead;
 pub use when::{ParseWhenError, When};
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use tasklog_log::{Log, Position, StoreError};
-use tasklog_replay::{Moment, MomentError, as_of, snapshot::Snapshots};
+use tasklog_projections::facts;
+use tasklog_replay::{Moment, MomentError, snapshot::Snapshots};
 
 use super::{Inner, ReadSide, TaskStore};
 use crate::rejection::{Error, Rejection};
@@ -64,15 +65,12 @@ impl TaskStore {
         self.inner.read.with_log(|log| find(log, when))
     }
 
-    /// The events that replays pass over: what counts is what stands today, see [`as_of::quarantined`].
+    /// The events that replays pass over, ascending, as decided today.
     ///
     /// # Errors
     /// The store's.
-    pub fn passed_over(&self) -> Result<HashSet<Position>, Error> {
-        match &self.inner.read {
-            ReadSide::At(read) => Ok(read.passed_over().clone()),
-            read => read.with(|_, view| Ok(as_of::quarantined(view)?)),
-        }
+    pub fn passed_over(&self) -> Result<Vec<Position>, Error> {
+        self.inner.read.with(|_, view| Ok(facts::quarantined(view)?))
     }
 
     /// The snapshots that a fold of the past may begin with.

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 use tasklog_log::{
-    Checkpoint, Log, ManualClock, StoreError,
+    Checkpoint, Log, ManualClock, StoreError, SystemClock,
     sqlite::{Head, SqliteLog, connection, connection::Access, write_head},
 };
 use tasklog_projections::{
     PROJECTED,
-    sqlite::{SqliteView, create_shadow, create_tables, index_shadow, swap_shadow},
+    sqlite::{SqliteView, Wanted, create_shadow, create_tables, drop_shadow, index_shadow, swap_shadow},
 };
 use tasklog_replay::{Moment, as_of::bury_dead};
 
@@ -37,7 +37,9 @@ impl Scratch {
         SqliteLog::create(&conn)?;
         create_tables(&conn, 1)?;
         create_tables(&conn, 2)?;
-        create_shadow(&conn, &PROJECTED)?;
+        let start = Checkpoint::start(SqliteLog::new(&conn, Arc::new(SystemClock)).info()?);
+        let wanted = Wanted { tables: &PROJECTED, passing_over: &[] };
+        create_shadow(&conn, &wanted, &start, false)?;
         Ok(Self { conn, _folder: folder })
     }
 
@@ -46,7 +48,7 @@ impl Scratch {
     /// # Errors
     /// The log's.
     pub(super) fn view(&self, log: &dyn Log) -> Result<SqliteView<'_>, StoreError> {
-        Ok(SqliteView::shadow(&self.conn, Checkpoint::start(log.info()?)))
+        Ok(SqliteView::scratch(&self.conn, Checkpoint::start(log.info()?)))
     }
 }
 
@@ -76,8 +78,9 @@ impl ScratchStore {
         // Nobody needs the scratch file after a crash.
         conn.pragma_update(None, "synchronous", 0)?;
         migrate::migrate(&conn, None)?;
-        create_shadow(&conn, &PROJECTED)?;
-        fill(&mut SqliteView::shadow(&conn, Checkpoint::start(moment.at.log)))?;
+        let start = Checkpoint::start(moment.at.log);
+        create_shadow(&conn, &Wanted { tables: &PROJECTED, passing_over: &[] }, &start, false)?;
+        fill(&mut SqliteView::scratch(&conn, start))?;
         index_shadow(&conn, &PROJECTED)?;
         let transaction = connection::begin(&conn)?;
         swap_shadow(&conn, &PROJECTED)?;
@@ -86,6 +89,7 @@ impl ScratchStore {
         write_head(&conn, Head::Log, &moment.at)?;
         write_head(&conn, Head::Tables, &moment.at)?;
         transaction.commit()?;
+        drop_shadow(&conn)?;
         bury_dead(&PROJECTED, &mut SqliteView::live(&conn), moment.now)?;
         drop(conn);
         let clock = Arc::new(ManualClock::at(moment.now));

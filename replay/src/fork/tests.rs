@@ -40,7 +40,7 @@ fn saved(token: i64) -> JobEvent {
 }
 
 fn forker(skip: &[u64]) -> Forker {
-    Forker::new(skip.iter().copied().map(Position).collect(), HashSet::new())
+    Forker::new(skip.iter().copied().map(Position).collect(), Vec::new())
 }
 
 #[test]

@@ -1,12 +1,9 @@
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::Connection;
 use tasklog_log::{Checkpoint, Log, Millis, Position, StoreError};
 use tasklog_projections::{
-    AnyRow, Held, PROJECTED, RowChange, Scan, TableDef, View, memory::MemoryView, sqlite::SqliteView,
+    AnyRow, Held, PROJECTED, RowChange, Scan, TableDef, View, facts, memory::MemoryView, sqlite::SqliteView,
 };
 use tasklog_replay::{LogThrough, Moment, Past, as_of::RowAt, snapshot::Snapshots};
 
@@ -20,7 +17,7 @@ const ROWS_IN_MEMORY_MAX: u64 = 100_000;
 pub(crate) struct AtRead {
     origin: Arc<Inner>,
     moment: Moment,
-    passed_over: HashSet<Position>,
+    passed_over: Vec<Position>,
     snapshots: Option<Snapshots>,
     /// All tables, once something had to look at many rows.
     tables: Mutex<Option<Arc<Tables>>>,
@@ -46,7 +43,7 @@ impl AtRead {
     pub(super) fn new(
         origin: Arc<Inner>,
         moment: Moment,
-        passed_over: HashSet<Position>,
+        passed_over: Vec<Position>,
         snapshots: Option<Snapshots>,
     ) -> Self {
         Self { origin, moment, passed_over, snapshots, tables: Mutex::default(), file: Mutex::default() }
@@ -63,10 +60,6 @@ impl AtRead {
 
     pub(super) fn snapshots(&self) -> Option<&Snapshots> {
         self.snapshots.as_ref()
-    }
-
-    pub(crate) fn passed_over(&self) -> &HashSet<Position> {
-        &self.passed_over
     }
 
     /// Lends log and tables as of the moment.
@@ -215,6 +208,11 @@ impl AtView<'_> {
         past.row(self.live, table, key, self.read.moment.at.position)
     }
 
+    /// The facts about the log are today's: so is what a fold passes over.
+    fn is_of_today(table: &TableDef) -> bool {
+        table.name == facts::DEF.name
+    }
+
     fn tables<T>(&self, look: impl FnOnce(&dyn View) -> Result<T, StoreError>) -> Result<T, StoreError> {
         self.read.tables()?.with(look)
     }
@@ -222,6 +220,9 @@ impl AtView<'_> {
 
 impl View for AtView<'_> {
     fn get(&self, table: &'static TableDef, key: &str) -> Result<Option<Held>, StoreError> {
+        if Self::is_of_today(table) {
+            return self.live.get(table, key);
+        }
         if let Some(tables) = self.read.folded() {
             let found = tables.with(|view| view.get(table, key))?;
             // A file has no dead rows any more; whoever asks for one by its key gets it from the log.
@@ -233,6 +234,9 @@ impl View for AtView<'_> {
     }
 
     fn tombstone(&self, table: &'static TableDef, key: &str) -> Result<Option<Position>, StoreError> {
+        if Self::is_of_today(table) {
+            return self.live.tombstone(table, key);
+        }
         if let Some(tables) = self.read.folded() {
             let found = tables.with(|view| view.tombstone(table, key))?;
             if found.is_some() || table.dies_at.is_none() {
@@ -247,6 +251,9 @@ impl View for AtView<'_> {
     }
 
     fn scan(&self, table: &'static TableDef, scan: &Scan<'_>) -> Result<Vec<Held>, StoreError> {
+        if Self::is_of_today(table) {
+            return self.live.scan(table, scan);
+        }
         self.tables(|view| view.scan(table, scan))
     }
 
