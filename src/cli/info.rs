@@ -73,7 +73,7 @@ impl Info {
         line("events", format!("{} to {}", first, head.position))?;
         line("newest", format!("{} ({})", output::time(head.recorded_at), head.commit))?;
         line("tables at", format!("event {}", checkpoint.position))?;
-        if matches!(context.url, StoreUrl::Sqlite(_)) {
+        if matches!(context.url, StoreUrl::Sqlite(_)) && store.moment().is_none() {
             line("size", format!("{} bytes, and {} in the write-ahead log", number(sizes.0), number(sizes.1)))?;
         }
         line("durability", durability)?;

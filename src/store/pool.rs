@@ -49,7 +49,23 @@ impl ReadSide {
 }
 
 impl ReadSide {
-    /// Lends the log alone. Each page of it is one moment's: nobody waits for whoever reads for a long time.
+    /// Lends log and tables without holding one state: each row and each page is one moment's, and nobody waits for whoever
+    /// reads for a long time.
+    pub(crate) fn with_each(
+        &self,
+        look: &mut dyn FnMut(&dyn Log, &dyn View) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        match self {
+            Self::Memory(backend) => look(&backend.log, &backend.view.clone()),
+            Self::Redis(read) => read.with(|log, view| look(log, view)),
+            Self::At(read) => read.with(look),
+            Self::Sqlite(pool) => {
+                pool.with(|conn| look(&SqliteLog::new(conn, Arc::clone(&pool.clock)), &SqliteView::live(conn)))
+            }
+        }
+    }
+
+    /// [`ReadSide::with_each`] for the log alone.
     pub(crate) fn with_log<T>(&self, look: impl FnOnce(&dyn Log) -> Result<T, Error>) -> Result<T, Error> {
         match self {
             Self::Memory(backend) => look(&backend.log),

@@ -1,16 +1,21 @@
+use std::sync::Arc;
+
 use tasklog::{
     Error, RejectionKind,
     command::CommandOptions,
-    log::Position,
-    projections::{TABLES, tables::tasks},
-    replay::history,
+    log::{MemoryBlobs, Position, StoreError},
+    projections::{PROJECTED, TABLES, View, memory::MemoryView, tables::tasks},
+    replay::{
+        Moment, Past, history, live_rows,
+        snapshot::{MakeOptions, Snapshots},
+    },
     store::When,
     tables::tasks as commands,
 };
 
 use crate::{
     support::script::Subject,
-    world::{Fold, backends, commits, found, listed, play_day, table_of},
+    world::{Fold, Rows, backends, commits, found, listed, play_day, row_text, table_of},
 };
 
 /// Lines of the recorded day: enough for every table, for rows that died and rows that were deleted and made again.
@@ -196,5 +201,79 @@ fn the_present_may_go_on_while_somebody_looks_at_the_past() {
         assert!(at.read(|log, _| Ok(log.read(head, 10)?)).unwrap().is_empty());
         assert_eq!(single.store().head().unwrap(), head.next());
         assert_eq!(table_of("tasks").name, "tasks");
+    }
+}
+
+#[test]
+fn a_fold_that_begins_with_a_snapshot_gives_the_same_rows() {
+    for (name, mut single) in backends() {
+        play_day(&mut single, LINES);
+        let store = single.store();
+        let commits = commits(store);
+        let head = commits.last().unwrap().last().0;
+        let snapshots = Snapshots::new(Arc::new(MemoryBlobs::default()));
+        store
+            .read(|log, live| {
+                for through in [head / 3, head / 3 * 2] {
+                    snapshots.make(log, &MakeOptions { through: Some(Position(through)), ..MakeOptions::default() })?;
+                }
+                let past = Past { log, passed_over: &[], snapshots: Some(&snapshots) };
+                let mut looked = 0;
+                let mut failed = Ok(());
+                Fold::each(&commits, |fold, position, now| {
+                    if failed.is_err() || position.0 % EVERY != 0 || position.0 < head / 3 {
+                        return;
+                    }
+                    looked += 1;
+                    let look = || -> Result<(), StoreError> {
+                        let moment = Moment::at_position(log, position).unwrap();
+                        let mut view = MemoryView::new(moment.at.log);
+                        assert!(past.tables(&PROJECTED, &moment, &mut view, u64::MAX)?);
+                        assert_eq!(view.checkpoint()?, moment.at);
+                        let mut rows = Rows::new();
+                        for table in TABLES {
+                            live_rows(table, &view, now, |held| {
+                                rows.insert((table.name, held.row.key()), row_text(table, &held.row, held.rev));
+                                Ok(())
+                            })?;
+                        }
+                        assert_eq!(rows, fold.live(now), "{name}: as of {position}");
+                        for key in fold.seen.iter().step_by(KEYS_EVERY) {
+                            let at = past.row(live, table_of(key.0), &key.1, position)?;
+                            let row = at.row.filter(|row| row.is_live(now));
+                            let text = row.map(|row| row_text(table_of(key.0), &row, at.rev));
+                            assert_eq!(text.as_ref(), rows.get(key), "{name}: {key:?} as of {position}");
+                        }
+                        // So many rows are more than asked for.
+                        let mut view = MemoryView::new(moment.at.log);
+                        assert!(!past.tables(&PROJECTED, &moment, &mut view, 3)?);
+                        Ok(())
+                    };
+                    failed = look();
+                });
+                failed?;
+                assert!(looked > 5, "{looked}");
+                Ok(())
+            })
+            .unwrap();
+    }
+}
+
+#[test]
+fn an_event_that_is_quarantined_today_is_passed_over_in_the_past() {
+    for (name, mut single) in backends().into_iter().skip(1) {
+        single.line(r#"{"command":"tasks.register","args":{"miroir_id":"a","node_tasks":{"n1":7}}}"#);
+        single.line(
+            r#"{"command":"tasks.report_node_statuses","args":{"miroir_id":"a","reports":[{"node_id":"n1","status":"processing"}]}}"#,
+        );
+        let store = single.store();
+        store.quarantine(Position(2), "no such report", CommandOptions::default()).unwrap();
+        let state = |position| {
+            let at = store.at(Position(position)).unwrap();
+            let by_key = found(&at, &("tasks", "a".into())).unwrap();
+            assert_eq!(listed(&at).values().next(), Some(&by_key), "{name}");
+            by_key.contains(r#"{"n1":"enqueued"}"#)
+        };
+        assert!(state(2), "{name}");
     }
 }

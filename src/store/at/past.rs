@@ -75,7 +75,8 @@ impl AtRead {
 
     // Not generic: the store whose past it is may itself be one of an earlier moment, and so on.
     fn lend(&self, look: &mut dyn FnMut(&dyn Log, &dyn View) -> Result<(), Error>) -> Result<(), Error> {
-        self.origin.read.with(|log, live| {
+        // What the present tables say is a hint only: where an entity's chain is to be entered.
+        self.origin.read.with_each(&mut |log, live| {
             let through = LogThrough::new(log, self.moment);
             look(&through, &AtView { read: self, log, live })
         })
