@@ -69,10 +69,10 @@ impl Replay {
     }
 
     fn all(&self, context: &Context, store: &TaskStore, first: Position, last: Position) -> Result<(), Error> {
-        let (passed_over, snapshots) = (store.passed_over()?, store.snapshots_for_past());
+        let (passed_over, snapshots) = (store.passed_over()?, store.snapshots()?);
         let mut mask = Mask::new(context.out.show_sensitive);
         store.read(|log, _| {
-            let mut steps = Steps::new(Past { log, passed_over: &passed_over, snapshots: snapshots.as_ref() });
+            let mut steps = Steps::new(Past { log, passed_over: &passed_over, snapshots: Some(&snapshots) });
             let mut after = first.before();
             while after < last {
                 let page = log.read(after, READ_EVENTS_MAX)?;
@@ -98,7 +98,7 @@ impl Replay {
     }
 
     fn interactive(&self, context: &Context, store: &TaskStore, first: Position, last: Position) -> Result<(), Error> {
-        let (passed_over, snapshots) = (store.passed_over()?, store.snapshots_for_past());
+        let (passed_over, snapshots) = (store.passed_over()?, store.snapshots()?);
         let mut mask = Mask::new(context.out.show_sensitive);
         let term = Term::stdout();
         let failed = |error| output::io("talking to the terminal", error);
@@ -113,7 +113,7 @@ impl Replay {
                 && let Some(table) = table(&commit.events[*index].table)
             {
                 let step = store.read(|log, _| {
-                    Ok(Steps::new(Past { log, passed_over: &passed_over, snapshots: snapshots.as_ref() })
+                    Ok(Steps::new(Past { log, passed_over: &passed_over, snapshots: Some(&snapshots) })
                         .step(table, commit, *index)?)
                 })?;
                 term.clear_screen().map_err(failed)?;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use tasklog_log::{Log, Position, StoreError};
 use tasklog_projections::facts;
-use tasklog_replay::{Moment, MomentError, snapshot::Snapshots};
+use tasklog_replay::{Moment, MomentError};
 
 use super::{Inner, ReadSide, TaskStore};
 use crate::rejection::{Error, Rejection};
@@ -33,7 +33,7 @@ impl TaskStore {
         let when = when.into();
         let moment = self.inner.read.with_log(|log| find(log, when))?;
         let passed_over = self.passed_over()?;
-        let snapshots = self.snapshots_for_past();
+        let snapshots = self.snapshots()?;
         let inner = Inner {
             committer: None,
             read_only: Some(format!("a store as of event {} takes no commands", moment.at.position)),
@@ -42,6 +42,8 @@ impl TaskStore {
             actor: Arc::clone(&self.inner.actor),
             config: self.inner.config.clone(),
             recording: self.inner.recording,
+            _maker: None,
+            kept: self.inner.kept.clone(),
             _lock: None,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -71,14 +73,6 @@ impl TaskStore {
     /// The store's.
     pub fn passed_over(&self) -> Result<Vec<Position>, Error> {
         self.inner.read.with(|_, view| Ok(facts::quarantined(view)?))
-    }
-
-    /// The snapshots that a fold of the past may begin with.
-    pub(crate) fn snapshots_for_past(&self) -> Option<Snapshots> {
-        match &self.inner.read {
-            ReadSide::At(read) => read.snapshots().cloned(),
-            _ => None,
-        }
     }
 
     /// What a query in SQL reads events from, on a connection of this store; none if it has none.

@@ -75,6 +75,17 @@ impl ReadSide {
         }
     }
 
+    /// The same store, read through connections of its own.
+    pub(super) fn again(&self) -> Self {
+        match self {
+            Self::Sqlite(pool) => Self::Sqlite(Pool::new(&pool.path, pool.access, pool.clock())),
+            Self::Memory(backend) => Self::Memory(backend.clone()),
+            Self::Redis(read) => Self::Redis(Box::new(read.again())),
+            // Nothing is made of the past in the background.
+            Self::At(read) => read.origin().read.again(),
+        }
+    }
+
     /// Waits until the log's head is beyond `after` or the time is over.
     pub(crate) fn wait(&self, after: Position, timeout: Duration) -> Result<Position, Error> {
         match self {

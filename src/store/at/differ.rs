@@ -56,11 +56,11 @@ impl TaskStore {
                 counts
             }
             Scope::Tables(tables) => {
-                let (passed_over, snapshots) = (self.passed_over()?, self.snapshots_for_past());
+                let (passed_over, snapshots) = (self.passed_over()?, self.snapshots()?);
                 earlier.read(|_, before| {
                     self.inner.read.with_log(|log| {
                         let log = LogThrough::new(log, to);
-                        let past = Past { log: &log, passed_over: &passed_over, snapshots: snapshots.as_ref() };
+                        let past = Past { log: &log, passed_over: &passed_over, snapshots: Some(&snapshots) };
                         diff(&Between { past, from, to, before }, tables, meet)
                     })
                 })?

@@ -18,7 +18,7 @@ pub(crate) struct AtRead {
     origin: Arc<Inner>,
     moment: Moment,
     passed_over: Vec<Position>,
-    snapshots: Option<Snapshots>,
+    snapshots: Snapshots,
     /// All tables, once something had to look at many rows.
     tables: Mutex<Option<Arc<Tables>>>,
     /// The tables in a file, once somebody asked in SQL or they were too many for memory.
@@ -44,7 +44,7 @@ impl AtRead {
         origin: Arc<Inner>,
         moment: Moment,
         passed_over: Vec<Position>,
-        snapshots: Option<Snapshots>,
+        snapshots: Snapshots,
     ) -> Self {
         Self { origin, moment, passed_over, snapshots, tables: Mutex::default(), file: Mutex::default() }
     }
@@ -56,10 +56,6 @@ impl AtRead {
     /// The store whose past this is.
     pub(crate) fn origin(&self) -> &Arc<Inner> {
         &self.origin
-    }
-
-    pub(super) fn snapshots(&self) -> Option<&Snapshots> {
-        self.snapshots.as_ref()
     }
 
     /// Lends log and tables as of the moment.
@@ -142,7 +138,7 @@ impl AtRead {
     /// A fold goes on for a while: it reads the log without holding one state of the store meanwhile.
     fn past<T>(&self, fold: impl FnOnce(&Past<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let folded = self.origin.read.with_log(|log| {
-            Ok(fold(&Past { log, passed_over: &self.passed_over, snapshots: self.snapshots.as_ref() })?)
+            Ok(fold(&Past { log, passed_over: &self.passed_over, snapshots: Some(&self.snapshots) })?)
         });
         folded.map_err(into_store_error)
     }
@@ -205,7 +201,7 @@ struct AtView<'a> {
 
 impl AtView<'_> {
     fn row(&self, table: &'static TableDef, key: &str) -> Result<RowAt, StoreError> {
-        let past = Past { log: self.log, passed_over: &self.read.passed_over, snapshots: self.read.snapshots.as_ref() };
+        let past = Past { log: self.log, passed_over: &self.read.passed_over, snapshots: Some(&self.read.snapshots) };
         past.row(self.live, table, key, self.read.moment.at.position)
     }
 
