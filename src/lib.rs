@@ -89,6 +89,7 @@ pub mod decision;
 pub mod engine;
 pub mod facts;
 pub mod follow;
+pub mod fork;
 pub mod generate;
 pub mod keep;
 pub mod meilisearch;
@@ -123,3 +124,7 @@ struct SharedKeysPage;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/following.md")]
 struct Following;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/time-travel.md")]
+struct TimeTravel;

@@ -2,14 +2,19 @@
 
 mod against;
 mod apply;
+mod at;
 mod bench;
+mod blame;
 mod catalogue;
 mod check;
 mod checkpoint;
 mod copy;
+mod diff;
 mod epoch;
 mod events;
+mod fields;
 mod follow;
+mod fork;
 mod import;
 mod info;
 mod input;
@@ -20,6 +25,7 @@ mod output;
 mod proof_files;
 mod prove;
 mod quarantine;
+mod replay;
 mod rows;
 mod signals;
 mod snapshot;
@@ -63,6 +69,14 @@ enum Verb {
     Log(events::LogArgs),
     /// Tell everything that happened to one row, field by field
     History(events::HistoryArgs),
+    /// Tell which event last set each field of a row
+    Blame(blame::Blame),
+    /// Tell which rows differ between two moments, or between two stores
+    Diff(diff::Diff),
+    /// Step through events, with the row before and after each
+    Replay(replay::Replay),
+    /// Make a store of the log up to a moment, with events left out and commands added
+    Fork(fork::Fork),
     /// Run a read-only SQL query over the 14 tables and `events`
     Sql(sql::Sql),
     /// Show what the store is and holds
@@ -182,6 +196,10 @@ fn run(verb: Verb, context: &Context) -> Result<Ended, Error> {
         Verb::Query(verb) => verb.run(context),
         Verb::Log(verb) => verb.run(context),
         Verb::History(verb) => verb.run(context),
+        Verb::Blame(verb) => verb.run(context),
+        Verb::Diff(verb) => verb.run(context),
+        Verb::Replay(verb) => verb.run(context),
+        Verb::Fork(verb) => verb.run(context),
         Verb::Sql(verb) => verb.run(context),
         Verb::Info(verb) => verb.run(context),
         Verb::Verify(verb) => verb.run(context),

@@ -1,5 +1,6 @@
 //! The facade: open a store, run commands, ask queries.
 
+mod at;
 mod epoch;
 pub(crate) mod exclusive;
 mod lock;
@@ -18,6 +19,7 @@ pub mod sqlite;
 mod tree;
 mod url;
 
+pub use at::{Differed, ParseWhenError, Scope, When};
 pub use epoch::Epoch;
 pub use marker::Following;
 pub(crate) use rebuild::PAGE_EVENTS;
@@ -339,6 +341,7 @@ impl TaskStore {
             },
             ReadSide::Sqlite(pool) => open_source(&StoreUrl::Sqlite(pool.path().to_owned()))?,
             ReadSide::Redis(read) => open_source(&StoreUrl::Redis(Box::new(read.url().clone())))?,
+            ReadSide::At(_) => return Err(at::not_in_the_past("follow")),
         };
         Follower::start(from, into, options)
     }
@@ -351,6 +354,7 @@ impl TaskStore {
         match &self.inner.read {
             ReadSide::Sqlite(pool) => pool.with(|conn| Ok(Following::read(conn)?)),
             ReadSide::Memory(_) | ReadSide::Redis(_) => Ok(None),
+            ReadSide::At(read) => Self { inner: Arc::clone(read.origin()) }.following(),
         }
     }
 
@@ -471,6 +475,7 @@ impl TaskStore {
             ReadSide::Sqlite(pool) => pool.with(|conn| Ok(migrate::applied(conn)?.unwrap_or_default())),
             ReadSide::Memory(_) => Ok(migrate::SCHEMA_VERSION),
             ReadSide::Redis(read) => read.schema_version(),
+            ReadSide::At(read) => Self { inner: Arc::clone(read.origin()) }.schema_version(),
         }
     }
 
@@ -567,6 +572,7 @@ impl TaskStore {
             ReadSide::Sqlite(pool) => pool.with(|conn| Ok(sqlite::verify(conn, note)?)),
             ReadSide::Memory(backend) => Ok(sqlite::verify_views(&backend.log, &backend.view, note)?),
             ReadSide::Redis(read) => read.with(|log, view| Ok(redis::verify(log, view, note)?)),
+            ReadSide::At(_) => Err(at::not_in_the_past("verify")),
         }
     }
 
@@ -620,6 +626,7 @@ impl TaskStore {
     pub fn open_connection(&self) -> Result<rusqlite::Connection, Error> {
         match &self.inner.read {
             ReadSide::Sqlite(pool) => Ok(pool.open()?),
+            ReadSide::At(read) => read.open_connection(),
             ReadSide::Memory(_) => Err(Rejection::invalid("a store in memory has no SQL").into()),
             ReadSide::Redis(_) => Err(Rejection::invalid(NO_SQL_IN_REDIS).into()),
         }
@@ -632,6 +639,7 @@ impl TaskStore {
     pub fn with_connection<T>(&self, look: impl FnOnce(&rusqlite::Connection) -> Result<T, Error>) -> Result<T, Error> {
         match &self.inner.read {
             ReadSide::Sqlite(pool) => pool.with(look),
+            ReadSide::At(read) => read.with_connection(look),
             ReadSide::Memory(_) => Err(Rejection::invalid("a store in memory has no SQL").into()),
             ReadSide::Redis(_) => Err(Rejection::invalid(NO_SQL_IN_REDIS).into()),
         }

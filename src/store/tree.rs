@@ -56,13 +56,14 @@ impl TaskStore {
         self.read(|log, _| look(&Tree::open(log, kept)?))
     }
 
-    /// What is kept of the Merkle tree. A store in memory keeps nothing.
+    /// What is kept of the Merkle tree. A store in memory keeps nothing, nor does a look at the past.
     ///
     /// # Errors
     /// The store's.
     pub fn kept_tree(&self) -> Result<Kept, Error> {
         match &self.inner.read {
-            ReadSide::Memory(_) => Ok(Kept::default()),
+            // What a file keeps may be ahead of an earlier moment.
+            ReadSide::Memory(_) | ReadSide::At(_) => Ok(Kept::default()),
             ReadSide::Sqlite(pool) => pool.with(|conn| Ok(kept_in_file(conn)?)),
             ReadSide::Redis(read) => {
                 read.with(|log, _| Ok(Kept::load(&RedisTree::new(Arc::clone(log.link()), log.keys().clone()))?))
@@ -78,7 +79,7 @@ impl TaskStore {
     pub fn keep_tree(&self) -> Result<(), Error> {
         let committer = self.committer()?;
         let mut site: Box<dyn Round> = match &self.inner.read {
-            ReadSide::Memory(_) => return Ok(()),
+            ReadSide::Memory(_) | ReadSide::At(_) => return Ok(()),
             ReadSide::Sqlite(pool) => Box::new(InFile::open(pool.path(), committer.jobs()?)?),
             ReadSide::Redis(read) => Box::new(InRedis::open(read.url(), read.time())?),
         };
