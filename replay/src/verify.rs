@@ -129,6 +129,7 @@ pub struct Verifier {
     tainted: HashSet<(String, String)>,
     last_commit: Option<tasklog_log::CommitId>,
     tree: TreeCheck,
+    flushed: bool,
 }
 
 impl Verifier {
@@ -141,6 +142,7 @@ impl Verifier {
             next: first,
             tainted: HashSet::new(),
             last_commit: None,
+            flushed: false,
             tree: TreeCheck::new(Kept::default()),
         }
     }
@@ -150,6 +152,32 @@ impl Verifier {
     pub fn with_tree(mut self, kept: Kept) -> Self {
         self.tree = TreeCheck::new(kept);
         self
+    }
+
+    /// Verifies what comes after a snapshot whose rows are in `fresh`.
+    ///
+    /// # Errors
+    /// The view's.
+    pub fn after_snapshot(
+        position: Position,
+        fresh: &dyn View,
+        quarantined: Vec<Position>,
+    ) -> Result<Self, StoreError> {
+        let folder = Folder::on(&PROJECTED, fresh)?.after_snapshot(position);
+        let folder = folder.passing_over(quarantined.iter().copied());
+        Ok(Self { folder, flushed: true, ..Self::new(position.next(), quarantined) })
+    }
+
+    /// The same, with room for so many rows before anything is written to the view.
+    #[must_use]
+    pub fn with_room(self, rows: usize) -> Self {
+        Self { folder: self.folder.with_room(rows), ..self }
+    }
+
+    /// What was folded, as long as none of it was written to the view.
+    #[must_use]
+    pub fn unflushed(&self) -> Option<&Folder> {
+        (!self.flushed).then_some(&self.folder)
     }
 
     /// How far it has come: the last position it has seen.
@@ -186,19 +214,18 @@ impl Verifier {
             }
             self.next = event.position.next();
             self.report.events += 1;
-            let entity = || (event.table.to_string(), event.key.to_string());
             let quarantined = self.report.quarantined.binary_search(&event.position).is_ok();
             if !quarantined && let Err(error) = commit.check(event) {
                 self.report.add(as_finding(event.position, &error));
             }
-            if self.tainted.contains(&entity()) {
+            if self.is_tainted(&event.table, &event.key) {
                 continue;
             }
             match self.folder.fold_event(event, commit.recorded_at, fresh) {
                 Ok(()) => {}
                 Err(error @ (StoreError::Corrupt { .. } | StoreError::SchemaAhead { .. })) => {
                     self.report.add(as_finding(event.position, &error));
-                    self.tainted.insert(entity());
+                    self.tainted.insert((event.table.to_string(), event.key.to_string()));
                     self.folder.skip(event);
                 }
                 Err(error) => return Err(error),
@@ -212,6 +239,7 @@ impl Verifier {
     /// # Errors
     /// The view's.
     pub fn flush(&mut self, fresh: &mut dyn View) -> Result<(), StoreError> {
+        self.flushed = true;
         let changes = self.folder.changes();
         let at = fresh.checkpoint()?;
         fresh.apply(&changes, &at, &at)

@@ -13,6 +13,7 @@ pub(crate) mod redis;
 mod redis_copy;
 mod replica;
 mod scratch;
+mod snapshots;
 pub mod sqlite;
 mod tree;
 mod url;
@@ -20,11 +21,12 @@ mod url;
 pub use epoch::Epoch;
 pub use marker::Following;
 pub(crate) use rebuild::PAGE_EVENTS;
-pub use rebuild::{Rebuilt, rebuild};
+pub use rebuild::{Begin, Rebuilt, rebuild};
 pub use recording::{RECORDING_FROM, Recording};
 pub use redis::Repairs;
 pub(crate) use redis_copy::RedisCopy;
 pub(crate) use replica::{Role, SqliteReplica};
+pub use snapshots::SNAPSHOT_EVERY_DEFAULT;
 pub use tree::Against;
 pub use url::{ParseUrlError, StoreUrl};
 
@@ -41,6 +43,7 @@ use tasklog_replay::Report;
 
 use self::{
     pool::{Pool, ReadSide},
+    snapshots::{Kept, Maker},
     sqlite::Readable,
     tree::TreeKeeper,
 };
@@ -72,6 +75,8 @@ pub struct OpenOptions {
     pub keep_tree: bool,
     /// What stands for the clock of a recording's store between commands; without it, its time stands still.
     pub recording_clock: Option<Arc<dyn Clock>>,
+    /// While the store is open for commands, a snapshot is made every so many events, on a thread of its own; 0 for never.
+    pub snapshot_every: u64,
 }
 
 /// What a store is opened for.
@@ -94,6 +99,7 @@ impl Default for OpenOptions {
             recording_from: None,
             keep_tree: true,
             recording_clock: None,
+            snapshot_every: SNAPSHOT_EVERY_DEFAULT,
         }
     }
 }
@@ -110,6 +116,9 @@ pub struct TaskStore {
 struct Inner {
     // The keeper of the tree goes before everything: it reads for itself, and the committer writes for it.
     _tree: Option<TreeKeeper>,
+    // It reads too.
+    _maker: Option<Maker>,
+    kept: Kept,
     // The readers go first: the last connection to be closed folds the write-ahead log into the file, and only the
     // writer's can. Then the committer finishes what was accepted, while the lock still stands.
     read: ReadSide,
@@ -172,10 +181,13 @@ impl TaskStore {
     fn open_memory(options: OpenOptions) -> Result<Self, Error> {
         let backend = MemoryBackend::new(Arc::clone(&options.clock))?;
         let read = ReadSide::Memory(backend.clone());
+        let kept = Kept::of(&read);
         let (config, actor) = (options.config.clone(), Arc::clone(&options.actor));
         let committer = Committer::start(move || Engine::new(backend, config, actor))?;
         let inner = Inner {
             _tree: None,
+            _maker: Maker::start(&read, &kept, options.snapshot_every)?,
+            kept,
             committer: Some(committer),
             read_only: None,
             read,
@@ -193,13 +205,21 @@ impl TaskStore {
         let (config, actor) = (options.config.clone(), Arc::clone(&options.actor));
         let read_only = writer.is_none().then(|| format!("{url}: it was opened for reading"));
         let start = |writer| Committer::start(move || Engine::new(RedisBackend::open(writer)?, config, actor));
+        let read = ReadSide::Redis(Box::new(read));
+        let kept = Kept::of(&read);
+        let every = if writer.is_some() { options.snapshot_every } else { 0 };
         let keeps_tree = options.keep_tree && writer.is_some();
-        let keeper = keeps_tree.then(|| TreeKeeper::of_redis(url.clone(), read.time().clone())).transpose()?;
+        let keeper = match &read {
+            ReadSide::Redis(read) if keeps_tree => Some(TreeKeeper::of_redis(url.clone(), read.time().clone())?),
+            _ => None,
+        };
         let inner = Inner {
             _tree: keeper,
             committer: writer.map(start).transpose()?,
+            _maker: Maker::start(&read, &kept, every)?,
+            kept,
             read_only,
-            read: ReadSide::Redis(Box::new(read)),
+            read,
             clock: options.clock,
             actor: options.actor,
             config: options.config,
@@ -234,8 +254,11 @@ impl TaskStore {
         let (file, conn, clock) = (path.to_owned(), prepared.conn, Arc::clone(&prepared.clock));
         let committer = Committer::start(move || Engine::new(SqliteBackend::on(&file, conn, clock)?, config, actor))?;
         let keeper = options.keep_tree.then(|| TreeKeeper::of_file(path, committer.jobs()?)).transpose()?;
+        let kept = Kept::of(&read);
         let inner = Arc::new(Inner {
             _tree: keeper,
+            _maker: Maker::start(&read, &kept, options.snapshot_every)?,
+            kept,
             committer: Some(committer),
             read_only: None,
             read,
@@ -270,11 +293,14 @@ impl TaskStore {
                 return Err(StoreError::unavailable(format!("{}: {what}, again", path.display())).into());
             }
         };
+        let read = ReadSide::Sqlite(pool);
         let inner = Inner {
             _tree: None,
+            _maker: None,
+            kept: Kept::of(&read),
             committer: None,
             read_only: Some(format!("{}: {why}", path.display())),
-            read: ReadSide::Sqlite(pool),
+            read,
             clock: options.clock,
             actor: options.actor,
             config: options.config,
@@ -286,11 +312,14 @@ impl TaskStore {
 
     /// A handle for reading on a replica in memory.
     pub(crate) fn reading_memory(backend: MemoryBackend, clock: Arc<dyn Clock>, why: String) -> Self {
+        let read = ReadSide::Memory(backend);
         let inner = Inner {
             _tree: None,
+            _maker: None,
+            kept: Kept::of(&read),
             committer: None,
             read_only: Some(why),
-            read: ReadSide::Memory(backend),
+            read,
             clock,
             actor: OpenOptions::default().actor,
             config: Config::default(),
@@ -558,7 +587,7 @@ impl TaskStore {
         note: impl FnMut(Position),
     ) -> Result<Repairs, Error> {
         match &self.inner.read {
-            ReadSide::Redis(read) => Ok(redis::rebuild(read.url(), tables, note)?),
+            ReadSide::Redis(read) => Ok(redis::rebuild(read.url(), tables, Begin::AtTheStart, note)?),
             _ => Err(Rejection::invalid("only a store in Redis is repaired in place: see tasklog rebuild").into()),
         }
     }

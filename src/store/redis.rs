@@ -2,6 +2,7 @@
 //! program built them.
 
 mod audit;
+mod look_through;
 mod notice;
 mod rebuild;
 mod turn;
@@ -151,6 +152,12 @@ impl Reader {
 }
 
 impl RedisRead {
+    /// The same store, read through connections of its own.
+    pub(super) fn again(&self) -> Self {
+        let (url, time, facts) = (self.url.clone(), self.time.clone(), self.facts.clone());
+        Self { url, time, idle: Mutex::default(), facts }
+    }
+
     /// Where the store is.
     pub(crate) fn url(&self) -> &RedisUrl {
         &self.url

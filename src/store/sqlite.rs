@@ -22,7 +22,12 @@ use tasklog_projections::{
 use tasklog_replay::{Report, Verifier};
 
 use super::{
-    Following, OpenOptions, Recording, lock::WriterLock, migrate, pool::Pool, rebuild::rebuild_alone, scratch::Scratch,
+    Following, OpenOptions, Recording,
+    lock::WriterLock,
+    migrate,
+    pool::Pool,
+    rebuild::{Begin, rebuild_alone},
+    scratch::Scratch,
     tree::kept_in_file,
 };
 
@@ -67,7 +72,7 @@ pub(super) fn prepare(path: &Path, options: &OpenOptions) -> Result<Prepared, St
         let names: Vec<_> = stale.iter().map(|table| table.name).collect();
         tracing::info!(tables = names.join(", "), "rebuilding from the log");
         note_missing(&conn, &stale)?;
-        rebuild_alone(path, &conn, &stale, &mut |_| {})?;
+        rebuild_alone(path, &conn, &stale, Begin::WithSnapshot, &mut |_| {})?;
     }
     check_heads(&conn)?;
     let clock = Recording::clock(recording, &options.clock);

@@ -16,7 +16,10 @@ mod sql;
 pub use schema::{
     Built, create_helpers, create_tables, index_statements, read_built, table_exists, table_statement, write_built,
 };
-pub use shadow::{Wanted, begun_shadow, create_shadow, drop_shadow, index_shadow, remove_old, swap_shadow};
+pub use shadow::{
+    Begun, Wanted, begin_loading, begun_shadow, create_shadow, drop_shadow, end_loading, index_shadow, remove_old,
+    swap_shadow,
+};
 use sql::Texts;
 pub use sql::scan_sql;
 
@@ -107,6 +110,16 @@ impl<'c> SqliteView<'c> {
             page.push((key, rev));
         }
         Ok(page)
+    }
+
+    /// How many deletions of rows of a table are remembered.
+    ///
+    /// # Errors
+    /// `unavailable`.
+    pub fn count_tombstones(&self, table: &TableDef) -> Result<u64, StoreError> {
+        let text = format!("SELECT count(*) FROM {}_tombstones WHERE table_name = ?1", self.area.prefix());
+        let count: i64 = self.conn.prepare_cached(&text)?.query_row([table.name], |row| row.get(0))?;
+        Ok(count.unsigned_abs())
     }
 
     fn put(&self, change: &RowChange) -> Result<(), StoreError> {

@@ -52,6 +52,21 @@ impl MakeOptions<'_> {
     }
 }
 
+/// A snapshot on its way to its place.
+struct Stoppable<'o> {
+    content: &'o mut dyn Spool,
+    stop: &'o dyn Fn() -> bool,
+}
+
+impl io::Read for Stoppable<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if (self.stop)() {
+            return Err(io::Error::other("it was stopped"));
+        }
+        self.content.read(into)
+    }
+}
+
 /// One event on its way to its row.
 struct Arrived {
     table: usize,
@@ -76,6 +91,7 @@ impl Snapshots {
     pub fn make(&self, log: &dyn Log, options: &MakeOptions<'_>) -> Result<SnapshotInfo, StoreError> {
         let target = end_of_commit(log, options.through)?;
         let mut base = self.newest(log, target)?;
+        self.remove_lost(log, base.as_ref().map_or(Position::ZERO, |base| base.checkpoint.position))?;
         if base.is_none() && log.first()? > Position(1) {
             let first = log.first()?;
             return Err(StoreError::unavailable(format!(
@@ -124,7 +140,7 @@ impl Snapshots {
             spool
                 .rewind()
                 .map_err(|error| StoreError::unavailable_because("reading a snapshot's file again", error))?;
-            if self.blobs.put(&info.name, &mut spool)? {
+            if self.blobs.put(&info.name, &mut Stoppable { content: &mut *spool, stop: options.stop })? {
                 break;
             }
             // The same log gives the same bytes: the one that is there is this one, unless it was damaged.
