@@ -255,6 +255,7 @@ impl TaskStore {
         let kept = Kept::of(&read);
         let keeper = options.keep_tree.then(|| TreeKeeper::of_file(path, committer.jobs()?)).transpose()?;
         let inner = Arc::new(Inner {
+            _tree: keeper,
             _maker: Maker::start(&read, &kept, options.snapshot_every)?,
             kept,
             _tree: keeper,
