@@ -40,12 +40,7 @@ impl Tables {
 }
 
 impl AtRead {
-    pub(super) fn new(
-        origin: Arc<Inner>,
-        moment: Moment,
-        passed_over: Vec<Position>,
-        snapshots: Snapshots,
-    ) -> Self {
+    pub(super) fn new(origin: Arc<Inner>, moment: Moment, passed_over: Vec<Position>, snapshots: Snapshots) -> Self {
         Self { origin, moment, passed_over, snapshots, tables: Mutex::default(), file: Mutex::default() }
     }
 
@@ -137,9 +132,10 @@ impl AtRead {
 
     /// A fold goes on for a while: it reads the log without holding one state of the store meanwhile.
     fn past<T>(&self, fold: impl FnOnce(&Past<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        let folded = self.origin.read.with_log(|log| {
-            Ok(fold(&Past { log, passed_over: &self.passed_over, snapshots: Some(&self.snapshots) })?)
-        });
+        let folded = self
+            .origin
+            .read
+            .with_log(|log| Ok(fold(&Past { log, passed_over: &self.passed_over, snapshots: Some(&self.snapshots) })?));
         folded.map_err(into_store_error)
     }
 
