@@ -17,6 +17,9 @@ use crate::{backend::MemoryBackend, rejection::Error};
 /// Idle connections kept; more are opened while more callers read at once, and closed afterwards.
 const IDLE_CONNECTIONS_MAX: usize = 16;
 
+/// Looks at log and tables that are lent.
+pub(crate) type Look<'l> = dyn FnMut(&dyn Log, &dyn View) -> Result<(), Error> + 'l;
+
 /// Where queries read.
 pub(crate) enum ReadSide {
     /// Read-only connections of their own: a reader never waits for the writer.
@@ -51,10 +54,7 @@ impl ReadSide {
 impl ReadSide {
     /// Lends log and tables without holding one state: each row and each page is one moment's, and nobody waits for whoever
     /// reads for a long time.
-    pub(crate) fn with_each(
-        &self,
-        look: &mut dyn FnMut(&dyn Log, &dyn View) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    pub(crate) fn with_each(&self, look: &mut Look<'_>) -> Result<(), Error> {
         match self {
             Self::Memory(backend) => look(&backend.log, &backend.view.clone()),
             Self::Redis(read) => read.with(|log, view| look(log, view)),

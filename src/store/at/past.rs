@@ -7,7 +7,10 @@ use tasklog_projections::{
 };
 use tasklog_replay::{LogThrough, Moment, Past, as_of::RowAt, snapshot::Snapshots};
 
-use super::{super::scratch::ScratchStore, Inner, ReadSide, no_writes};
+use super::{
+    super::{pool::Look, scratch::ScratchStore},
+    Inner, ReadSide, no_writes,
+};
 use crate::rejection::Error;
 
 /// Rows that are kept in memory; a store that had more is folded into a temporary file.
@@ -65,7 +68,7 @@ impl AtRead {
     }
 
     // Not generic: the store whose past it is may itself be one of an earlier moment, and so on.
-    fn lend(&self, look: &mut dyn FnMut(&dyn Log, &dyn View) -> Result<(), Error>) -> Result<(), Error> {
+    fn lend(&self, look: &mut Look<'_>) -> Result<(), Error> {
         // What the present tables say is a hint only: where an entity's chain is to be entered.
         self.origin.read.with_each(&mut |log, live| {
             let through = LogThrough::new(log, self.moment);
