@@ -286,23 +286,34 @@ impl Past<'_> {
         self.snapshots.map_or(Ok(None), |snapshots| snapshots.newest(self.log, through))
     }
 
+    /// Without a snapshot, a fold needs the whole log.
+    fn require_beginning(&self, through: Position) -> Result<(), StoreError> {
+        let first = self.log.first()?;
+        if first <= Position(1) {
+            return Ok(());
+        }
+        Err(StoreError::unavailable(format!(
+            "looking at event {through}: the log begins at event {first}, and there is no usable snapshot at or before it"
+        )))
+    }
+
     /// Folds the entity's events wherever they stand in the log.
     fn search(&self, table: &'static TableDef, key: &str, through: Position) -> Result<RowAt, StoreError> {
-        let (mut at, mut after) = match self.snapshot(through)? {
+        let (mut at, after) = match self.snapshot(through)? {
             Some(snapshot) => (in_snapshot(&snapshot, table, key)?, snapshot.checkpoint().position),
-            None => (RowAt::NEVER, Position::ZERO),
-        };
-        while after < through {
-            let page = read_checked(self.log, after, PAGE_EVENTS)?;
-            let Some(last) = page.last() else { break };
-            after = last.last();
-            for commit in &page {
-                let of_entity =
-                    |event: &&Event| event.position <= through && *event.table == *table.name && *event.key == *key;
-                for event in commit.events.iter().filter(of_entity) {
-                    self.fold(table, &mut at, event, commit.recorded_at)?;
-                }
+            None => {
+                self.require_beginning(through)?;
+                (RowAt::NEVER, Position::ZERO)
             }
+        };
+        for position in self.log.positions_of(table.name, key, after, through)? {
+            let found = self.log.event(position)?;
+            let (commit, index) = found.ok_or_else(|| StoreError::corrupt(position, "missing from the log"))?;
+            let event = &commit.events[index];
+            if !self.passes_over(position) {
+                commit.check(event)?;
+            }
+            self.fold(table, &mut at, event, commit.recorded_at)?;
         }
         Ok(at)
     }
@@ -329,7 +340,10 @@ impl Past<'_> {
                 let at = snapshot.load(tables, view)?;
                 Folder::on(tables, view)?.after_snapshot(at.position)
             }
-            None => Folder::new(tables),
+            None => {
+                self.require_beginning(moment.at.position)?;
+                Folder::new(tables)
+            }
         }
         .passing_over(self.passed_over.iter().copied());
         let mut at = view.checkpoint()?;

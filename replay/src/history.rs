@@ -1,4 +1,4 @@
-use tasklog_log::{Commit, CommitMeta, Event, Log, Millis, Position, READ_EVENTS_MAX, StoreError};
+use tasklog_log::{Commit, CommitMeta, Event, Log, Millis, Position, StoreError};
 use tasklog_projections::{AnyRow, Cell, TableDef, View, cell_json, facts};
 
 /// One event of an entity, and what it did to the row.
@@ -112,20 +112,12 @@ pub(crate) fn chain(
 }
 
 fn search(log: &dyn Log, table: &TableDef, key: &str) -> Result<Vec<(Commit, usize)>, StoreError> {
-    let mut events = Vec::new();
-    let mut after = log.first()?.before();
-    loop {
-        let page = log.read(after, READ_EVENTS_MAX)?;
-        let Some(last) = page.last() else { return Ok(events) };
-        after = last.last();
-        for commit in page {
-            for index in 0..commit.events.len() {
-                if *commit.events[index].table == *table.name && *commit.events[index].key == *key {
-                    events.push((commit.clone(), index));
-                }
-            }
-        }
-    }
+    let positions = log.positions_of(table.name, key, log.first()?.before(), log.head()?.position)?;
+    let events = positions.into_iter().map(|position| {
+        let found = log.event(position)?;
+        found.ok_or_else(|| StoreError::corrupt(position, "missing from the log"))
+    });
+    events.collect()
 }
 
 /// The fields in which two rows of one entity differ, beside its key; none stands for no row.

@@ -59,6 +59,16 @@ impl Log for LogThrough<'_> {
         Ok(page)
     }
 
+    fn positions_of(
+        &self,
+        table: &str,
+        key: &str,
+        after: Position,
+        through: Position,
+    ) -> Result<Vec<Position>, StoreError> {
+        self.log.positions_of(table, key, after, through.min(self.moment.at.position))
+    }
+
     fn head(&self) -> Result<Checkpoint, StoreError> {
         Ok(self.moment.at)
     }

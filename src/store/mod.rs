@@ -258,7 +258,6 @@ impl TaskStore {
             _tree: keeper,
             _maker: Maker::start(&read, &kept, options.snapshot_every)?,
             kept,
-            _tree: keeper,
             committer: Some(committer),
             read_only: None,
             read,

@@ -17,8 +17,8 @@ use crate::{backend::MemoryBackend, rejection::Error};
 /// Idle connections kept; more are opened while more callers read at once, and closed afterwards.
 const IDLE_CONNECTIONS_MAX: usize = 16;
 
-/// Is lent log and tables, perhaps more than once.
-pub(crate) type Look<'l> = &'l mut dyn FnMut(&dyn Log, &dyn View) -> Result<(), Error>;
+/// Looks at log and tables that are lent.
+pub(crate) type Look<'l> = dyn FnMut(&dyn Log, &dyn View) -> Result<(), Error> + 'l;
 
 /// Where queries read.
 pub(crate) enum ReadSide {
@@ -54,7 +54,7 @@ impl ReadSide {
 impl ReadSide {
     /// Lends log and tables without holding one state: each row and each page is one moment's, and nobody waits for whoever
     /// reads for a long time.
-    pub(crate) fn with_each(&self, look: Look<'_>) -> Result<(), Error> {
+    pub(crate) fn with_each(&self, look: &mut Look<'_>) -> Result<(), Error> {
         match self {
             Self::Memory(backend) => look(&backend.log, &backend.view.clone()),
             Self::Redis(read) => read.with(|log, view| look(log, view)),

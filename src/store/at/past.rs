@@ -68,7 +68,7 @@ impl AtRead {
     }
 
     // Not generic: the store whose past it is may itself be one of an earlier moment, and so on.
-    fn lend(&self, look: Look<'_>) -> Result<(), Error> {
+    fn lend(&self, look: &mut Look<'_>) -> Result<(), Error> {
         // What the present tables say is a hint only: where an entity's chain is to be entered.
         self.origin.read.with_each(&mut |log, live| {
             let through = LogThrough::new(log, self.moment);
