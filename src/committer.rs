@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rusqlite::Connection;
 use tasklog_log::StoreError;
 use tokio::{
     runtime::{Handle, RuntimeFlavor},
@@ -47,6 +48,25 @@ struct Waiting {
     put_off: Option<Instant>,
 }
 
+/// What stands in the queue.
+#[allow(dead_code, clippy::large_enum_variant, reason = "requests are nearly all that passes through it")]
+enum Work {
+    Request(Waiting),
+    Job(Job),
+}
+
+/// Something that is not a request and has to be done on the writing connection: it runs between two batches, in a
+/// transaction of its own, and its caller waits.
+pub(crate) struct Job {
+    /// Whether rows may be others afterwards, so that none that was read before counts.
+    pub(crate) changes_rows: bool,
+    /// What to do.
+    pub(crate) run: RunJob,
+}
+
+/// Is given the writing connection, or why there is none.
+pub(crate) type RunJob = Box<dyn FnOnce(Result<&Connection, StoreError>) + Send>;
+
 /// What a batch has of one request.
 struct Made {
     waiting: Waiting,
@@ -62,7 +82,7 @@ struct Made {
 /// back: only as long as fewer are here than the last batch had does the thread linger, and never for longer than
 /// [`LINGER_MAX`]. So many callers share a sync, and a lone caller waits for nobody.
 pub(crate) struct Committer {
-    queue: Option<mpsc::Sender<Waiting>>,
+    queue: Option<mpsc::Sender<Work>>,
     thread: Option<thread::JoinHandle<()>>,
     recorded_at: Arc<AtomicI64>,
 }
@@ -83,7 +103,7 @@ impl Committer {
             Ok(engine) => {
                 // The opener waits for this; if it is gone, the queue is closed and the loop ends at once.
                 let _ = opened.send(Ok(engine.recorded_at()));
-                Loop { engine, waiting, carried: Vec::new(), expected: 1, broken: false }.run();
+                Loop { engine, waiting, jobs: Vec::new(), carried: Vec::new(), expected: 1, broken: false }.run();
             }
             Err(error) => {
                 let _ = opened.send(Err(error));
@@ -104,7 +124,7 @@ impl Committer {
         // without being driven, and would keep their answers.
         let runtime = Handle::try_current().ok();
         waiting.runtime = runtime.filter(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread);
-        self.queue()?.send(waiting).await.map_err(|_| stopped())?;
+        self.queue()?.send(Work::Request(waiting)).await.map_err(|_| stopped())?;
         Ok(pending)
     }
 
@@ -112,8 +132,14 @@ impl Committer {
     pub(crate) fn send_blocking(&self, mut request: Request) -> Result<Pending, Error> {
         request.ordered = true;
         let (waiting, pending) = waiting(request);
-        self.queue()?.blocking_send(waiting).map_err(|_| stopped())?;
+        self.queue()?.blocking_send(Work::Request(waiting)).map_err(|_| stopped())?;
         Ok(pending)
+    }
+
+    /// Queues a job. It is run, or told why it cannot be, before the committer ends. For threads outside an async runtime.
+    #[allow(dead_code)]
+    pub(crate) fn send_job(&self, job: Job) -> Result<(), StoreError> {
+        self.queue()?.blocking_send(Work::Job(job)).map_err(|_| stopped())
     }
 
     /// The newest durable commit's instant.
@@ -121,7 +147,7 @@ impl Committer {
         self.recorded_at.load(Ordering::Acquire)
     }
 
-    fn queue(&self) -> Result<&mpsc::Sender<Waiting>, StoreError> {
+    fn queue(&self) -> Result<&mpsc::Sender<Work>, StoreError> {
         self.queue.as_ref().ok_or_else(stopped)
     }
 }
@@ -219,7 +245,9 @@ fn put_off(mut waiting: Waiting, fate: Fate) -> Option<Waiting> {
 
 struct Loop<B> {
     engine: Engine<B>,
-    waiting: mpsc::Receiver<Waiting>,
+    waiting: mpsc::Receiver<Work>,
+    /// What is to be done before the next batch.
+    jobs: Vec<Job>,
     /// Chunked commands that want another commit, and requests to be decided again.
     carried: Vec<Waiting>,
     /// Requests in the last batch.
@@ -230,14 +258,36 @@ struct Loop<B> {
 impl<B: Backend> Loop<B> {
     fn run(mut self) {
         loop {
-            let first = match self.carried.pop() {
-                Some(carried) => Some(carried),
-                // A caller that was just answered often has the next command at hand: meeting it here is quicker than
-                // falling asleep and being woken.
-                None => self.linger(|_| true).or_else(|| self.waiting.blocking_recv()),
-            };
-            let Some(first) = first else { return };
-            self.group_commit(first);
+            self.run_jobs();
+            // A caller that was just answered often has the next command at hand: meeting it here is quicker than falling
+            // asleep and being woken.
+            if let Some(first) = self.carried.pop().or_else(|| self.linger(|_| true)) {
+                self.group_commit(first);
+                continue;
+            }
+            if !self.jobs.is_empty() {
+                continue;
+            }
+            match self.waiting.blocking_recv() {
+                Some(Work::Request(first)) => self.group_commit(first),
+                Some(Work::Job(job)) => self.jobs.push(job),
+                None => return,
+            }
+        }
+    }
+
+    fn run_jobs(&mut self) {
+        for Job { changes_rows, run } in std::mem::take(&mut self.jobs) {
+            if let Err(error) = self.reopen() {
+                run(Err(error));
+                continue;
+            }
+            run(self.engine.backend().connection().ok_or_else(|| {
+                StoreError::unavailable("a store without a file has no connection of its own to be worked on")
+            }));
+            if changes_rows {
+                self.engine.forget_rows();
+            }
         }
     }
 
@@ -284,8 +334,16 @@ impl<B: Backend> Loop<B> {
     /// Nothing can be decided now: whoever waits is told so, instead of finding it out one after another.
     fn refuse(&mut self, first: Waiting, error: &StoreError) {
         let carried = std::mem::take(&mut self.carried);
-        let queued = std::iter::from_fn(|| self.waiting.try_recv().ok());
-        for waiting in std::iter::once(first).chain(carried).chain(queued.take(QUEUE_REQUESTS_MAX)) {
+        let mut queued = Vec::new();
+        while queued.len() < QUEUE_REQUESTS_MAX
+            && let Ok(work) = self.waiting.try_recv()
+        {
+            match work {
+                Work::Request(waiting) => queued.push(waiting),
+                Work::Job(job) => self.jobs.push(job),
+            }
+        }
+        for waiting in std::iter::once(first).chain(carried).chain(queued) {
             // A caller that went away does not want to know.
             let _ = waiting.answer.send(Err(error.share().into()));
         }
@@ -387,7 +445,12 @@ impl<B: Backend> Loop<B> {
         let mut began = None;
         loop {
             match self.waiting.try_recv() {
-                Ok(waiting) => return Some(waiting),
+                Ok(Work::Request(waiting)) => return Some(waiting),
+                // It waits for the end of this batch, and the batch for nobody.
+                Ok(Work::Job(job)) => {
+                    self.jobs.push(job);
+                    return None;
+                }
                 Err(mpsc::error::TryRecvError::Empty) if worth(self.expected) => {}
                 Err(_) => return None,
             }
@@ -398,12 +461,17 @@ impl<B: Backend> Loop<B> {
         }
     }
 
-    fn prepare(&mut self) -> Result<(), StoreError> {
+    fn reopen(&mut self) -> Result<(), StoreError> {
         if self.broken {
             thread::sleep(REOPEN_PAUSE);
             self.engine.backend().reopen()?;
             self.broken = false;
         }
+        Ok(())
+    }
+
+    fn prepare(&mut self) -> Result<(), StoreError> {
+        self.reopen()?;
         self.engine.begin().inspect_err(|_| self.broken = true)
     }
 

@@ -43,12 +43,6 @@ impl SqliteBackend {
     fn log(&self) -> SqliteLog<'_> {
         SqliteLog::new(&self.conn, Arc::clone(&self.clock))
     }
-
-    /// The connection, for work between batches.
-    #[must_use]
-    pub fn connection(&self) -> &Connection {
-        &self.conn
-    }
 }
 
 fn data_version(conn: &Connection) -> Result<i64, StoreError> {
@@ -113,6 +107,10 @@ impl Backend for SqliteBackend {
             // The connection is of no use any more; the writer reopens before it writes again.
             tracing::warn!(error = error.full(), "rollback failed");
         }
+    }
+
+    fn connection(&mut self) -> Option<&Connection> {
+        Some(&self.conn)
     }
 
     fn reopen(&mut self) -> Result<(), StoreError> {

@@ -1,6 +1,7 @@
 //! The facade: open a store, run commands, ask queries.
 
 mod epoch;
+pub(crate) mod exclusive;
 mod lock;
 mod marker;
 mod migrate;
