@@ -79,6 +79,7 @@
 
 pub mod backend;
 pub mod bench;
+pub mod blobs;
 pub mod cli;
 pub mod command;
 mod committer;

@@ -2,7 +2,7 @@ use std::collections::{HashMap, HashSet};
 
 use ahash::RandomState;
 use tasklog_log::{Checkpoint, Commit, Event, Millis, Position, StoreError};
-use tasklog_projections::{AnyRow, PROJECTED, RowChange, TableDef, View};
+use tasklog_projections::{AnyRow, PROJECTED, RowChange, TableDef, Tombstones, View};
 
 /// Rows a folder keeps between two flushes; beyond it the clean ones are forgotten and read again when they are needed.
 pub const FOLD_ROWS_MAX: usize = 40_000;
@@ -13,18 +13,67 @@ pub struct Folder {
     slots: Vec<HashMap<Box<str>, Slot, RandomState>>,
     dirty: Vec<(usize, Box<str>)>,
     buried_any: [bool; PROJECTED.len()],
-    /// Quarantined: they leave their rows as they were.
-    passed_over: HashSet<Position, RandomState>,
+    rules: Rules,
 }
 
-struct Slot {
+/// What a fold allows that the log alone does not explain.
+#[derive(Default)]
+pub(crate) struct Rules {
+    /// Quarantined: they leave their rows as they were.
+    passed_over: HashSet<Position, RandomState>,
+    /// The snapshot that the rows came from: it has forgotten short tombstones.
+    snapshot: Position,
+}
+
+impl Rules {
+    pub(crate) fn new(passed_over: impl IntoIterator<Item = Position>, snapshot: Position) -> Self {
+        Self { passed_over: passed_over.into_iter().collect(), snapshot }
+    }
+}
+
+/// One row on its way through its events.
+#[derive(Default)]
+pub(crate) struct Slot {
     /// As the view has it.
     base: Option<AnyRow>,
     buried: bool,
-    row: Option<AnyRow>,
-    rev: Position,
-    at: Millis,
+    pub(crate) row: Option<AnyRow>,
+    /// Its last event, or the tombstone's; 0 for a row never seen.
+    pub(crate) rev: Position,
+    pub(crate) at: Millis,
     dirty: bool,
+}
+
+impl Slot {
+    /// A row, or what is left of a deleted one, as it stands before the events.
+    pub(crate) fn standing(row: Option<AnyRow>, rev: Position) -> Self {
+        Self { buried: row.is_none() && rev != Position::ZERO, base: row.clone(), row, rev, ..Self::default() }
+    }
+
+    /// Checks the event's link and folds it.
+    pub(crate) fn fold(
+        &mut self,
+        table: &TableDef,
+        event: &Event,
+        recorded_at: Millis,
+        rules: &Rules,
+    ) -> Result<(), StoreError> {
+        if !rules.passed_over.contains(&event.position) {
+            check_link(table, self, event, recorded_at, rules)?;
+            // Taken out, so that evolve changes a row that nobody else holds in place. If it fails, the entity has no
+            // row here any more: whoever goes on after an error skips the entity.
+            self.row = table.fold(self.row.take(), event, recorded_at)?;
+        }
+        self.rev = event.position;
+        self.at = recorded_at;
+        Ok(())
+    }
+}
+
+/// The place of an event's table among [`PROJECTED`].
+pub(crate) fn table_of(event: &Event) -> Result<usize, StoreError> {
+    let at = PROJECTED.iter().position(|table| *table.name == *event.table);
+    at.ok_or_else(|| StoreError::corrupt(event.position, format!("unknown table {:?}", event.table)))
 }
 
 impl Folder {
@@ -36,15 +85,23 @@ impl Folder {
             wanted[at] = tables.iter().any(|table| table.name == known.name);
         }
         let slots = PROJECTED.iter().map(|_| HashMap::default()).collect();
-        let passed_over = HashSet::default();
-        Self { wanted, slots, dirty: Vec::new(), buried_any: [false; PROJECTED.len()], passed_over }
+        let rules = Rules::default();
+        Self { wanted, slots, dirty: Vec::new(), buried_any: [false; PROJECTED.len()], rules }
     }
 
     /// Passes over these events, which somebody has quarantined: each counts as its row's last one and leaves the row as it
     /// was.
     #[must_use]
     pub fn passing_over(mut self, quarantined: impl IntoIterator<Item = Position>) -> Self {
-        self.passed_over.extend(quarantined);
+        self.rules.passed_over.extend(quarantined);
+        self
+    }
+
+    /// Goes on from rows of a snapshot at `position`. It has forgotten old short tombstones, which the store that wrote the
+    /// log may still have had: an event after it that creates a row may link to one of them.
+    #[must_use]
+    pub fn after_snapshot(mut self, position: Position) -> Self {
+        self.rules.snapshot = position;
         self
     }
 
@@ -74,9 +131,7 @@ impl Folder {
     /// # Errors
     /// As [`Folder::fold`].
     pub fn fold_event(&mut self, event: &Event, recorded_at: Millis, view: &dyn View) -> Result<(), StoreError> {
-        let Some(at) = PROJECTED.iter().position(|table| *table.name == *event.table) else {
-            return Err(StoreError::corrupt(event.position, format!("unknown table {:?}", event.table)));
-        };
+        let at = table_of(event)?;
         if !self.wanted[at] {
             return Ok(());
         }
@@ -86,14 +141,7 @@ impl Folder {
             self.slots[at].insert(event.key.clone(), slot);
         }
         let Some(slot) = self.slots[at].get_mut(&event.key) else { return Ok(()) };
-        if !self.passed_over.contains(&event.position) {
-            check_link(table, slot, event, recorded_at)?;
-            // Taken out, so that evolve changes a row that nobody else holds in place. If it fails, the entity has no
-            // row here any more: whoever goes on after an error skips the entity.
-            slot.row = table.fold(slot.row.take(), event, recorded_at)?;
-        }
-        slot.rev = event.position;
-        slot.at = recorded_at;
+        slot.fold(table, event, recorded_at, &self.rules)?;
         self.buried_any[at] |= slot.row.is_none();
         if !slot.dirty {
             slot.dirty = true;
@@ -139,29 +187,31 @@ impl Folder {
 }
 
 fn load(table: &'static TableDef, event: &Event, buried_any: bool, view: &dyn View) -> Result<Slot, StoreError> {
-    let mut slot = Slot { base: None, buried: false, row: None, rev: Position::ZERO, at: 0, dirty: false };
     if event.prev.is_none() {
         // The first of its chain: there is nothing to read. An earlier row can only be a dead one, and an earlier
         // tombstone only one that the writer had already forgotten; writing replaces both.
-        slot.buried = buried_any;
-        return Ok(slot);
+        return Ok(Slot { buried: buried_any, ..Slot::default() });
     }
     if let Some(held) = view.get(table, &event.key)? {
-        slot.rev = held.rev;
-        slot.base = Some(held.row.clone());
-        slot.row = Some(held.row);
-    } else if let Some(rev) = view.tombstone(table, &event.key)? {
-        slot.rev = rev;
-        slot.buried = true;
+        return Ok(Slot::standing(Some(held.row), held.rev));
     }
-    Ok(slot)
+    Ok(Slot::standing(None, view.tombstone(table, &event.key)?.unwrap_or_default()))
 }
 
 /// Checks that no link of the entity's chain is missing. A chain may begin anew only where the last row had died or was
 /// deleted.
-fn check_link(table: &TableDef, slot: &Slot, event: &Event, recorded_at: Millis) -> Result<(), StoreError> {
+fn check_link(
+    table: &TableDef,
+    slot: &Slot,
+    event: &Event,
+    recorded_at: Millis,
+    rules: &Rules,
+) -> Result<(), StoreError> {
+    // Folding it then insists that it creates the row: any other event is impossible without one.
+    let forgotten =
+        |prev: Position| slot.rev == Position::ZERO && prev <= rules.snapshot && table.tombstones == Tombstones::Short;
     let legal = match event.prev {
-        Some(prev) => prev == slot.rev,
+        Some(prev) => prev == slot.rev || forgotten(prev),
         None => slot.row.as_ref().is_none_or(|row| !row.is_live(recorded_at)),
     };
     if legal {
@@ -186,9 +236,21 @@ pub fn catch_up(
     tables: &[&'static TableDef],
     pages: impl Iterator<Item = Result<Vec<Commit>, StoreError>>,
     view: &mut dyn View,
+    note: impl FnMut(Position),
+) -> Result<Checkpoint, StoreError> {
+    catch_up_with(Folder::new(tables), pages, view, note)
+}
+
+/// [`catch_up`] by a folder that knows more: where the view's rows came from, what to pass over.
+///
+/// # Errors
+/// As [`catch_up`].
+pub fn catch_up_with(
+    mut folder: Folder,
+    pages: impl Iterator<Item = Result<Vec<Commit>, StoreError>>,
+    view: &mut dyn View,
     mut note: impl FnMut(Position),
 ) -> Result<Checkpoint, StoreError> {
-    let mut folder = Folder::new(tables);
     let mut from = view.checkpoint()?;
     let mut to = from;
     for page in pages {

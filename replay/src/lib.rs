@@ -9,9 +9,10 @@ mod compare;
 mod fold;
 pub mod follow;
 mod history;
+pub mod snapshot;
 mod verify;
 
 pub use compare::{Difference, compare, live_rows};
-pub use fold::{FOLD_ROWS_MAX, Folder, catch_up};
+pub use fold::{FOLD_ROWS_MAX, Folder, catch_up, catch_up_with};
 pub use history::{FieldChange, Step, history};
 pub use verify::{Finding, Problem, Report, Verifier};
