@@ -1,5 +1,5 @@
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    cell::{Cell, OnceCell},
     time::Duration,
 };
 
@@ -21,26 +21,37 @@ const TRIMMED_MAX: usize = 16;
 /// ```
 pub struct ArchivedLog<'l> {
     hot: &'l dyn Log,
-    archive: Option<&'l Archive>,
+    find: &'l dyn Fn() -> Result<Option<Archive>, StoreError>,
+    archive: OnceCell<Option<Archive>>,
     /// The hot log's first position as far as is known: it can only be higher.
-    hot_first: AtomicU64,
+    hot_first: Cell<Position>,
 }
 
 impl<'l> ArchivedLog<'l> {
     /// A log and its archive; without one, the log as it is.
     #[must_use]
-    pub fn new(hot: &'l dyn Log, archive: Option<&'l Archive>) -> Self {
-        Self { hot, archive, hot_first: AtomicU64::new(1) }
+    pub fn new(hot: &'l dyn Log, archive: Option<&Archive>) -> Self {
+        Self { archive: OnceCell::from(archive.cloned()), ..Self::lazily(hot, &|| Ok(None)) }
     }
 
-    fn known_first(&self) -> Position {
-        Position(self.hot_first.load(Ordering::Relaxed))
+    /// A log whose archive is looked for when something of it is wanted that the log no longer has.
+    #[must_use]
+    pub fn lazily(hot: &'l dyn Log, find: &'l dyn Fn() -> Result<Option<Archive>, StoreError>) -> Self {
+        Self { hot, find, archive: OnceCell::new(), hot_first: Cell::new(Position(1)) }
+    }
+
+    fn archive(&self) -> Result<Option<&Archive>, StoreError> {
+        if self.archive.get().is_none() {
+            let found = (self.find)()?;
+            return Ok(self.archive.get_or_init(|| found).as_ref());
+        }
+        Ok(self.archive.get().and_then(Option::as_ref))
     }
 
     fn look_first(&self) -> Result<Position, StoreError> {
-        let first = self.hot.first()?;
-        self.hot_first.fetch_max(first.0, Ordering::Relaxed);
-        Ok(self.known_first())
+        let first = self.hot.first()?.max(self.hot_first.get());
+        self.hot_first.set(first);
+        Ok(first)
     }
 
     /// What the archive must have, because the hot log begins beyond it.
@@ -81,11 +92,11 @@ impl Log for ArchivedLog<'_> {
     }
 
     fn read(&self, after: Position, limit: usize) -> Result<Vec<Commit>, StoreError> {
-        let Some(archive) = self.archive else { return self.hot.read(after, limit) };
         let next = after.next();
         for _ in 0..TRIMMED_MAX {
-            let known = self.known_first();
+            let known = self.hot_first.get();
             if next < known {
+                let Some(archive) = self.archive()? else { return self.hot.read(after, limit) };
                 let mut commits = archive.read(after, known, limit)?;
                 let events: usize = commits.iter().map(|commit| commit.events.len()).sum();
                 let Some(last) = commits.last().map(Commit::last) else {
@@ -121,12 +132,18 @@ impl Log for ArchivedLog<'_> {
     /// The first position that can be read: the archive's, if the hot log no longer begins at 1.
     fn first(&self) -> Result<Position, StoreError> {
         let hot = self.look_first()?;
-        let Some(archive) = self.archive.filter(|_| hot > Position(1)) else { return Ok(hot) };
-        let manifest = archive.manifest()?;
-        let first = manifest.as_ref().and_then(|manifest| manifest.first()).filter(|first| *first < hot);
-        match first {
-            Some(first) if manifest.is_some_and(|manifest| manifest.last().next() >= hot) => Ok(first),
-            _ => Ok(hot),
+        if hot <= Position(1) {
+            return Ok(hot);
+        }
+        let manifest = self.archive().and_then(|archive| archive.map_or(Ok(None), Archive::manifest));
+        match manifest {
+            Ok(Some(manifest)) if manifest.last().next() >= hot => Ok(manifest.first().map_or(hot, |first| first.min(hot))),
+            Ok(_) => Ok(hot),
+            Err(error) => {
+                // Whoever needs what is there will be told the same as an error.
+                tracing::warn!(error = error.full(), "the log begins at event {hot}, and its archive cannot be read");
+                Ok(hot)
+            }
         }
     }
 
@@ -139,17 +156,17 @@ impl Log for ArchivedLog<'_> {
     }
 
     fn event(&self, position: Position) -> Result<Option<(Commit, usize)>, StoreError> {
-        let Some(archive) = self.archive else { return self.hot.event(position) };
-        if position >= self.known_first() || position == Position::ZERO {
+        if position >= self.hot_first.get() || position == Position::ZERO {
             let found = self.hot.event(position);
             let missing = matches!(found, Err(StoreError::Corrupt { .. }));
             if !missing || self.look_first()? <= position {
                 return found;
             }
         }
+        let Some(archive) = self.archive()? else { return self.hot.event(position) };
         match archive.event(position)? {
             Some(found) => Ok(Some(found)),
-            None => Err(self.lost(archive, position, self.known_first())),
+            None => Err(self.lost(archive, position, self.hot_first.get())),
         }
     }
 }
