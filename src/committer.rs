@@ -49,7 +49,7 @@ struct Waiting {
 }
 
 /// What stands in the queue.
-#[allow(dead_code, clippy::large_enum_variant, reason = "requests are nearly all that passes through it")]
+#[allow(clippy::large_enum_variant, reason = "requests are nearly all that passes through it")]
 enum Work {
     Request(Waiting),
     Job(Job),
@@ -137,7 +137,6 @@ impl Committer {
     }
 
     /// Queues a job. It is run, or told why it cannot be, before the committer ends. For threads outside an async runtime.
-    #[allow(dead_code)]
     pub(crate) fn send_job(&self, job: Job) -> Result<(), StoreError> {
         self.queue()?.blocking_send(Work::Job(job)).map_err(|_| stopped())
     }

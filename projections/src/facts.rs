@@ -4,7 +4,11 @@
 //! A fact's key is its kind and what it is about: `trim/log`, `quarantine/4711`, `place/archive`, `keep/events`,
 //! `rebuild/tasks`.
 
-use crate::{At, Impossible, Table, TableDef, Tombstones, events, row};
+use std::sync::Arc;
+
+use tasklog_log::{Position, StoreError};
+
+use crate::{At, Cell, Impossible, PAGE_ROWS_MAX, Scan, Table, TableDef, Tombstones, View, events, pair, row, typed};
 
 /// How far the log is trimmed; about [`THE_LOG`].
 pub const TRIM: &str = "trim";
@@ -150,6 +154,46 @@ impl Table for LogFacts {
             FactEvent::TableRebuilt(event) => state(event.rebuilt_at, Some(event.to_version), None),
         }
     }
+}
+
+/// The events that replays pass over, ascending.
+///
+/// # Errors
+/// The view's; `corrupt` for a fact that names no position.
+pub fn quarantined(view: &dyn View) -> Result<Vec<Position>, StoreError> {
+    quarantined_by(view, Position(u64::MAX))
+}
+
+/// Those of them whose quarantine stands at or before `through`.
+///
+/// # Errors
+/// The view's; `corrupt` for a fact that names no position.
+pub fn quarantined_by(view: &dyn View, through: Position) -> Result<Vec<Position>, StoreError> {
+    let mut positions = Vec::new();
+    let mut scan = Scan::equal("pk", [Cell::Text(QUARANTINE.into())]);
+    loop {
+        let page = view.scan(&DEF, &scan)?;
+        for held in page.iter().filter(|held| held.rev <= through) {
+            let key = held.row.key();
+            let position = key.rsplit('/').next().and_then(|subject| subject.parse().ok()).map(Position);
+            positions.push(position.ok_or_else(|| StoreError::corrupt_store(format!("_log/{key} names no position")))?);
+        }
+        match page.last() {
+            Some(last) if page.len() == PAGE_ROWS_MAX => scan = scan.after(vec![last.row.cell(1).into_owned()]),
+            _ => break,
+        }
+    }
+    positions.sort_unstable();
+    Ok(positions)
+}
+
+/// A fact, if it is known.
+///
+/// # Errors
+/// The view's; `corrupt` for a row that is none.
+pub fn get(view: &dyn View, kind: &str, subject: &str) -> Result<Option<Arc<FactRow>>, StoreError> {
+    let held = view.get(&DEF, &pair(kind, subject))?;
+    held.map(|held| typed::<LogFacts>(held.row).map_err(|why| StoreError::corrupt_store(why.0))).transpose()
 }
 
 #[cfg(test)]

@@ -92,19 +92,27 @@ pub struct Index {
     pub columns: &'static [&'static str],
     /// Checked inside the commit on every backend.
     pub unique: bool,
+    /// Whether others rely on what the SQLite index is called.
+    pub keeps_name: bool,
 }
 
 impl Index {
     /// An ordinary index.
     #[must_use]
     pub const fn on(name: &'static str, columns: &'static [&'static str]) -> Self {
-        Self { name, columns, unique: false }
+        Self { name, columns, unique: false, keeps_name: false }
     }
 
     /// A unique index.
     #[must_use]
     pub const fn unique(name: &'static str, columns: &'static [&'static str]) -> Self {
-        Self { name, columns, unique: true }
+        Self { name, columns, unique: true, keeps_name: false }
+    }
+
+    /// An ordinary index of a small table, under a name that others rely on.
+    #[must_use]
+    pub const fn named(name: &'static str, columns: &'static [&'static str]) -> Self {
+        Self { name, columns, unique: false, keeps_name: true }
     }
 }
 

@@ -2,7 +2,7 @@ use std::collections::{HashMap, HashSet};
 
 use ahash::RandomState;
 use tasklog_log::{Checkpoint, Commit, Event, Millis, Position, StoreError};
-use tasklog_projections::{AnyRow, PROJECTED, RowChange, TableDef, Tombstones, View};
+use tasklog_projections::{AnyRow, PROJECTED, RowChange, TableDef, Tombstones, View, facts};
 
 /// Rows a folder keeps between two flushes; beyond it the clean ones are forgotten and read again when they are needed.
 pub const FOLD_ROWS_MAX: usize = 40_000;
@@ -116,6 +116,14 @@ impl Folder {
             folder.buried_any[at] = view.any_tombstone(table)?;
         }
         Ok(folder)
+    }
+
+    /// [`Folder::on`] live tables, passing over what their facts say is quarantined.
+    ///
+    /// # Errors
+    /// The view's.
+    pub fn on_live(tables: &[&'static TableDef], view: &dyn View) -> Result<Self, StoreError> {
+        Ok(Self::on(tables, view)?.passing_over(facts::quarantined(view)?))
     }
 
     /// Folds one commit. `view` is read for rows that are not at hand.
@@ -238,15 +246,16 @@ pub fn catch_up(
     view: &mut dyn View,
     note: impl FnMut(Position),
 ) -> Result<Checkpoint, StoreError> {
-    catch_up_with(Folder::new(tables), pages, view, note)
+    catch_up_with(&mut Folder::new(tables), FOLD_ROWS_MAX / 2, pages, view, note)
 }
 
-/// [`catch_up`] by a folder that knows more: where the view's rows came from, what to pass over.
+/// [`catch_up`] with a folder that has begun, flushing when `flush_rows` rows have changed.
 ///
 /// # Errors
-/// As [`catch_up`].
+/// As [`catch_up`]; then the folder is of no use any more.
 pub fn catch_up_with(
-    mut folder: Folder,
+    folder: &mut Folder,
+    flush_rows: usize,
     pages: impl Iterator<Item = Result<Vec<Commit>, StoreError>>,
     view: &mut dyn View,
     mut note: impl FnMut(Position),
@@ -263,7 +272,7 @@ pub fn catch_up_with(
             to.commit = commit.meta.id;
             to.recorded_at = commit.recorded_at;
         }
-        if folder.is_full() {
+        if folder.dirty.len() >= flush_rows {
             view.apply(&folder.changes(), &from, &to)?;
             from = to;
         }

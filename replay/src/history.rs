@@ -1,5 +1,5 @@
 use tasklog_log::{Commit, CommitMeta, Event, Log, Millis, Position, READ_EVENTS_MAX, StoreError};
-use tasklog_projections::{AnyRow, Cell, TableDef, View, cell_json};
+use tasklog_projections::{AnyRow, Cell, TableDef, View, cell_json, facts};
 
 /// One event of an entity, and what it did to the row.
 #[derive(Clone, Debug)]
@@ -16,6 +16,8 @@ pub struct Step {
     pub changes: Vec<FieldChange>,
     /// Whether the row exists after it.
     pub exists: bool,
+    /// Whether it is passed over: somebody has quarantined it.
+    pub quarantined: bool,
 }
 
 /// One field's change, as JSON texts; none where there was or is no row.
@@ -44,18 +46,26 @@ pub fn history(log: &dyn Log, view: &dyn View, table: &'static TableDef, key: &s
         Some(rev) => chain(log, table, key, rev)?,
         None => search(log, table, key)?,
     };
+    let passed_over = facts::quarantined(view)?;
     let mut steps = Vec::with_capacity(events.len());
     let mut row: Option<AnyRow> = None;
     for (commit, index) in events {
         let event = commit.events[index].clone();
-        commit.check(&event)?;
         let before = row.clone();
-        row = table.fold(row, &event, commit.recorded_at)?;
-        let payload =
-            table.payload_json(&event).map_err(|error| StoreError::corrupt(event.position, error.to_string()))?;
+        let quarantined = passed_over.binary_search(&event.position).is_ok();
+        if !quarantined {
+            commit.check(&event)?;
+            row = table.fold(row, &event, commit.recorded_at)?;
+        }
+        let payload = match table.payload_json(&event) {
+            // That it cannot be read may be why.
+            Err(_) if quarantined => "null".into(),
+            payload => payload.map_err(|error| StoreError::corrupt(event.position, error.to_string()))?,
+        };
         steps.push(Step {
             changes: changes(table, before.as_ref(), row.as_ref()),
             exists: row.is_some(),
+            quarantined,
             recorded_at: commit.recorded_at,
             meta: commit.meta,
             event,
@@ -65,7 +75,12 @@ pub fn history(log: &dyn Log, view: &dyn View, table: &'static TableDef, key: &s
     Ok(steps)
 }
 
-fn chain(log: &dyn Log, table: &TableDef, key: &str, rev: Position) -> Result<Vec<(Commit, usize)>, StoreError> {
+pub(crate) fn chain(
+    log: &dyn Log,
+    table: &TableDef,
+    key: &str,
+    rev: Position,
+) -> Result<Vec<(Commit, usize)>, StoreError> {
     let mut events = Vec::new();
     let mut next = Some(rev);
     while let Some(position) = next {

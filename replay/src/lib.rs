@@ -9,10 +9,12 @@ mod compare;
 mod fold;
 pub mod follow;
 mod history;
+mod quarantine;
 pub mod snapshot;
 mod verify;
 
 pub use compare::{Difference, compare, live_rows};
 pub use fold::{FOLD_ROWS_MAX, Folder, catch_up, catch_up_with};
 pub use history::{FieldChange, Step, history};
+pub use quarantine::{can_be_quarantined, is_quarantined_later, quarantine_of, refold};
 pub use verify::{Finding, Problem, Report, Verifier};

@@ -240,7 +240,7 @@ impl HistoryArgs {
             "position": step.event.position, "commit_id": step.meta.id, "recorded_at": step.recorded_at,
             "actor": &*step.meta.actor, "reason": step.meta.reason, "request_id": step.meta.request_id,
             "table": self.table.name, "key": key, "type": &*step.event.event_type, "prev": step.event.prev,
-            "exists": step.exists, "changes": changes, "payload": payload,
+            "exists": step.exists, "quarantined": step.quarantined, "changes": changes, "payload": payload,
         })
         .to_string())
     }
@@ -261,6 +261,9 @@ impl HistoryArgs {
             let new = self.change(change.column, change.new.as_ref(), mask)?;
             let (old, new) = (shown_value(&old.to_string()), shown_value(&new.to_string()));
             context.out.line(format!("    {:<22} {old} → {new}", change.column))?;
+        }
+        if step.quarantined {
+            context.out.line("    quarantined: replays pass over it")?;
         }
         if !step.exists {
             context.out.line("    the row is gone")?;

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     Error, Rejection, StoreUrl,
-    store::{redis, sqlite},
+    store::{self, redis},
 };
 
 /// Check that positions are dense, every checksum and every link holds, and that a replay of the log into fresh tables
@@ -21,7 +21,7 @@ use crate::{
 #[derive(Args)]
 pub(crate) struct Verify {}
 
-/// Rebuild tables from the log, while readers go on.
+/// Rebuild tables from the log, while readers go on. One that was interrupted goes on where it had come to.
 #[derive(Args)]
 pub(crate) struct Rebuild {
     /// The tables; all of them if none is named
@@ -47,10 +47,15 @@ impl Verify {
             }
         }
         let ok = report.found == 0;
+        if !context.out.json {
+            for position in &report.quarantined {
+                context.out.line(format!("event {position} is quarantined: replays pass over it"))?;
+            }
+        }
         if context.out.json {
             let value = json!({
                 "ok": ok, "head": report.head, "events": report.events, "commits": report.commits, "rows": report.rows,
-                "findings": report.found, "seconds": seconds,
+                "findings": report.found, "quarantined": report.quarantined, "seconds": seconds,
             });
             context.out.line(value.to_string())?;
         } else {
@@ -83,7 +88,7 @@ impl Rebuild {
         let total = context.open_to_read()?.head()?;
         let began = Instant::now();
         let bar = output::progress(Some(total.0), "events");
-        let rebuilt = sqlite::rebuild(path, &tables, |position: Position| bar.set_position(position.0))?;
+        let rebuilt = store::rebuild(path, &tables, |position: Position| bar.set_position(position.0))?;
         bar.finish_and_clear();
         let seconds = began.elapsed().as_secs_f64();
         let rate = rebuilt.position.0 as f64 / seconds.max(1e-9);
@@ -91,12 +96,20 @@ impl Rebuild {
             let names = told(&tables);
             let value = json!({
                 "tables": names, "events": rebuilt.position, "seconds": seconds, "events_per_s": rate as u64,
-                "peak_rss_mb": peak_rss_mb(),
+                "resumed": rebuilt.resumed, "differed": rebuilt.differed, "peak_rss_mb": peak_rss_mb(),
             });
             context.out.line(value.to_string())?;
         } else {
+            let resumed = match rebuilt.resumed {
+                Position::ZERO => String::new(),
+                from => format!(", going on from event {} where it had been interrupted", number(from.0)),
+            };
+            let differed = match rebuilt.differed {
+                None => String::new(),
+                Some(rows) => format!("; {} rows were not what the log says", number(rows)),
+            };
             context.out.line(format!(
-                "{} tables rebuilt from {} events in {seconds:.1} s ({} events/s)",
+                "{} tables rebuilt from {} events in {seconds:.1} s ({} events/s){resumed}{differed}",
                 told(&tables).len(),
                 number(rebuilt.position.0),
                 number(rate as u64),

@@ -13,6 +13,7 @@ mod input;
 mod maintain;
 mod mask;
 mod output;
+mod quarantine;
 mod rows;
 mod signals;
 mod sql;
@@ -63,6 +64,8 @@ enum Verb {
     Verify(maintain::Verify),
     /// Rebuild tables from the log, while readers go on
     Rebuild(maintain::Rebuild),
+    /// Let replays pass over an event that cannot be folded, take that back, or list what they pass over
+    Quarantine(quarantine::Quarantine),
     /// Show the log's epoch, or begin the next one after commits were lost
     Epoch(epoch::Epoch),
     /// Keep a replica of another store, and keep it up to date
@@ -164,6 +167,7 @@ fn run(verb: Verb, context: &Context) -> Result<Ended, Error> {
         Verb::Info(verb) => verb.run(context),
         Verb::Verify(verb) => verb.run(context),
         Verb::Rebuild(verb) => verb.run(context),
+        Verb::Quarantine(verb) => verb.run(context),
         Verb::Epoch(verb) => verb.run(context),
         Verb::Follow(verb) => verb.run(context),
         Verb::Copy(verb) => verb.run(context),

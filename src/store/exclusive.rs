@@ -11,7 +11,6 @@ use crate::{
 
 /// What a job does to the rows that the writer knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(dead_code)]
 pub(crate) enum Touches {
     /// None of the tables that decisions read.
     NoRows,
@@ -26,7 +25,6 @@ impl TaskStore {
     ///
     /// # Errors
     /// `read_only`; `invalid` for a store that is no file; `job`'s; `unavailable` if the transaction cannot be committed.
-    #[allow(dead_code)]
     pub(crate) fn exclusive<T: Send + 'static>(
         &self,
         touches: Touches,

@@ -6,6 +6,8 @@ mod lock;
 mod marker;
 mod migrate;
 mod pool;
+mod quarantine;
+mod rebuild;
 mod recording;
 pub(crate) mod redis;
 mod redis_copy;
@@ -16,6 +18,8 @@ mod url;
 
 pub use epoch::Epoch;
 pub use marker::Following;
+pub(crate) use rebuild::PAGE_EVENTS;
+pub use rebuild::{Rebuilt, rebuild};
 pub use recording::{RECORDING_FROM, Recording};
 pub use redis::Repairs;
 pub(crate) use redis_copy::RedisCopy;
@@ -228,7 +232,10 @@ impl TaskStore {
             _lock: Some(Held { name: name.clone(), lock: Some(prepared.lock) }),
         });
         open.get_or_insert_default().insert(name, Arc::downgrade(&inner));
-        Ok(Self { inner })
+        drop(open);
+        let store = Self { inner };
+        store.note_rebuilds()?;
+        Ok(store)
     }
 
     fn open_for_reading(path: &Path, options: OpenOptions, why: &str) -> Result<Self, Error> {

@@ -11,7 +11,10 @@ use tasklog_projections::{
     AnyRow, Held, PROJECTED, RowChange, Scan, TableDef, View,
     redis::{Expiry, RedisView, pack_bytes, pack_ops, script},
 };
-use tasklog_replay::{Folder, follow::Replica};
+use tasklog_replay::{
+    Folder,
+    follow::{Replica, decides_quarantine, settle_quarantine},
+};
 
 use super::{OpenOptions, redis};
 use crate::rejection::{Error, Rejection};
@@ -114,12 +117,19 @@ impl RedisCopy {
         Ok(())
     }
 
-    fn take_chunk(&mut self, commits: &[Commit], entries: &[Vec<u8>]) -> Result<Checkpoint, StoreError> {
+    fn take_chunk(
+        &mut self,
+        commits: &[Commit],
+        entries: &[Vec<u8>],
+        passed_over: &[Position],
+    ) -> Result<Checkpoint, StoreError> {
         let from = self.view.checkpoint()?;
         let to = check_adopted(&from, commits)?;
         let restored = Restored::of(&self.view, &self.log, commits, from.position)?;
         let folder = self.folder.take();
-        let mut folder = folder.map_or_else(|| Folder::on(&PROJECTED, &self.view), Ok)?;
+        let begin =
+            || Ok::<_, StoreError>(Folder::on_live(&PROJECTED, &self.view)?.passing_over(passed_over.iter().copied()));
+        let mut folder = folder.map_or_else(begin, Ok)?;
         for commit in commits {
             folder.fold(commit, &restored)?;
         }
@@ -211,7 +221,7 @@ impl Replica for RedisCopy {
         self.log.raise_epoch(log)
     }
 
-    fn take(&mut self, commits: &[Commit]) -> Result<Checkpoint, StoreError> {
+    fn take(&mut self, commits: &[Commit], passed_over: &[Position]) -> Result<Checkpoint, StoreError> {
         let mut rest = commits;
         while !rest.is_empty() {
             let mut entries = Vec::new();
@@ -224,9 +234,16 @@ impl Replica for RedisCopy {
                     break;
                 }
                 entries.push(entry);
+                if decides_quarantine(commit) {
+                    break;
+                }
             }
             let (chunk, others) = rest.split_at(entries.len());
-            self.take_chunk(chunk, &entries)?;
+            self.take_chunk(chunk, &entries, passed_over)?;
+            if let Some(last) = chunk.last().filter(|last| decides_quarantine(last)) {
+                settle_quarantine(&self.log, &mut self.view, last, passed_over)?;
+                self.folder = None;
+            }
             rest = others;
         }
         self.log.head()

@@ -111,14 +111,16 @@ impl Replica for SqliteReplica {
         Ok(transaction.commit()?)
     }
 
-    fn take(&mut self, commits: &[Commit]) -> Result<Checkpoint, StoreError> {
+    fn take(&mut self, commits: &[Commit], passed_over: &[Position]) -> Result<Checkpoint, StoreError> {
         // Taken out: after an error the next transaction begins with rows as they are stored.
         let folder = self.folder.take();
         let transaction = connection::begin(&self.conn)?;
         let mut log = SqliteLog::new(&self.conn, Arc::new(SystemClock));
         let mut view = SqliteView::live(&self.conn);
-        let mut folder = folder.map_or_else(|| Folder::on(&PROJECTED, &view), Ok)?;
-        let to = take(&mut folder, &mut log, &mut view, commits)?;
+        let begin =
+            || Ok::<_, StoreError>(Folder::on_live(&PROJECTED, &view)?.passing_over(passed_over.iter().copied()));
+        let mut folder = folder.map_or_else(begin, Ok)?;
+        let to = take(&mut folder, &mut log, &mut view, commits, passed_over)?;
         transaction.commit()?;
         self.folder = Some(folder);
         Ok(to)
@@ -127,7 +129,7 @@ impl Replica for SqliteReplica {
     fn go_back(&mut self, to: &Checkpoint) -> Result<(), StoreError> {
         self.folder = None;
         // The shadows are filled beside the tables; a crash leaves them to be thrown away. What counts is one transaction.
-        sqlite::fill_shadow(&self.path, &self.conn, &PROJECTED, to, &mut |_| {})?;
+        super::rebuild::fill(&self.path, &self.conn, &PROJECTED, to, &mut |_| {})?;
         let transaction = connection::begin(&self.conn)?;
         swap_shadow(&self.conn, &PROJECTED)?;
         SqliteLog::new(&self.conn, Arc::new(SystemClock)).cut_back(to)?;

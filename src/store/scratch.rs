@@ -1,13 +1,15 @@
 //! Fresh tables in a temporary file, for replays that are compared with live tables and then thrown away.
 
+use std::sync::Arc;
+
 use rusqlite::Connection;
 use tasklog_log::{
-    Checkpoint, Log, StoreError,
+    Checkpoint, Log, StoreError, SystemClock,
     sqlite::{SqliteLog, connection, connection::Access},
 };
 use tasklog_projections::{
     PROJECTED,
-    sqlite::{SqliteView, create_shadow, create_tables},
+    sqlite::{SqliteView, Wanted, create_shadow, create_tables},
 };
 
 /// The file; it goes with this value.
@@ -32,7 +34,9 @@ impl Scratch {
         SqliteLog::create(&conn)?;
         create_tables(&conn, 1)?;
         create_tables(&conn, 2)?;
-        create_shadow(&conn, &PROJECTED)?;
+        let start = Checkpoint::start(SqliteLog::new(&conn, Arc::new(SystemClock)).info()?);
+        let wanted = Wanted { tables: &PROJECTED, passing_over: &[] };
+        create_shadow(&conn, &wanted, &start, false)?;
         Ok(Self { conn, _folder: folder })
     }
 
@@ -41,6 +45,6 @@ impl Scratch {
     /// # Errors
     /// The log's.
     pub(super) fn view(&self, log: &dyn Log) -> Result<SqliteView<'_>, StoreError> {
-        Ok(SqliteView::shadow(&self.conn, Checkpoint::start(log.info()?)))
+        Ok(SqliteView::scratch(&self.conn, Checkpoint::start(log.info()?)))
     }
 }

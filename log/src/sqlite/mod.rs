@@ -15,7 +15,7 @@ mod heads;
 mod read;
 
 pub use epochs::{accept_epoch, accepted_epochs};
-pub use heads::{Head, read_head, write_head};
+pub use heads::{Head, read_head, remove_head, write_head};
 
 use std::{sync::Arc, thread, time::Duration};
 

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use tasklog_log::{Checkpoint, Log, Position, StoreError, redis::RedisLog};
 use tasklog_projections::{
-    Cell, PROJECTED, Scan, TableDef, View,
+    Cell, PROJECTED, Scan, TableDef, View, facts,
     redis::{Asked, Flaw, Own, RedisView, Repaired, Role, Said, Seen, Slot, locate, shown, slots},
     sqlite::SqliteView,
 };
@@ -87,7 +87,7 @@ impl<'a> Audit<'a> {
             log,
             live,
             fresh: scratch.view(log)?,
-            verifier: Verifier::new(first),
+            verifier: Verifier::new(first, facts::quarantined(live)?),
             tables,
             mode,
             reached: Checkpoint::start(log.info()?),
