@@ -108,9 +108,9 @@ impl Given {
             assert_eq!(snapshot.load(&PROJECTED, &mut view).unwrap(), *snapshot.checkpoint());
             snapshot.checkpoint().position
         });
-        let folder = Folder::on(&PROJECTED, &view).unwrap().after_snapshot(after);
+        let mut folder = Folder::on(&PROJECTED, &view).unwrap().after_snapshot(after);
         let pages = (after < self.head()).then(|| read_checked(&self.log, after, READ_EVENTS_MAX));
-        let reached = catch_up_with(folder, pages.into_iter(), &mut view, |_| ()).unwrap();
+        let reached = catch_up_with(&mut folder, 1, pages.into_iter(), &mut view, |_| ()).unwrap();
         assert_eq!(reached, self.log.head().unwrap());
         let mut text = String::new();
         for table in PROJECTED {
