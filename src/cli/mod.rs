@@ -1,11 +1,14 @@
 //! The command line. One file per verb; this one parses and dispatches.
 
 mod apply;
+mod archive;
+mod backup;
 mod bench;
 mod catalogue;
 mod copy;
 mod epoch;
 mod events;
+mod export;
 mod follow;
 mod import;
 mod info;
@@ -76,7 +79,19 @@ enum Verb {
     Commands(catalogue::Commands),
     /// Make a recorded day of one orchestrator
     Generate(catalogue::Generate),
-    /// Take over data of other systems
+    /// Seal the log into segments at another place, or verify these
+    Archive(archive::Archive),
+    /// Remove from the log what the archive and a snapshot have
+    Trim(archive::Trim),
+    /// Show or say how much of the log is kept where
+    Retention(archive::Retention),
+    /// Write the log as lines of JSON
+    Export(export::Export),
+    /// Make a consistent copy of a store's file while it is written to
+    Backup(backup::Backup),
+    /// Make a store of a backup, in a new epoch
+    Restore(backup::Restore),
+    /// Take over an exported log, or data of other systems
     #[command(subcommand)]
     Import(import::Import),
     /// Measure speed and size against a raw baseline in the same run
@@ -173,6 +188,12 @@ fn run(verb: Verb, context: &Context) -> Result<Ended, Error> {
         Verb::Copy(verb) => verb.run(context),
         Verb::Commands(verb) => verb.run(context),
         Verb::Generate(verb) => verb.run(context),
+        Verb::Archive(verb) => verb.run(context),
+        Verb::Trim(verb) => verb.run(context),
+        Verb::Retention(verb) => verb.run(context),
+        Verb::Export(verb) => verb.run(context),
+        Verb::Backup(verb) => verb.run(context),
+        Verb::Restore(verb) => verb.run(context),
         Verb::Import(verb) => verb.run(context),
         Verb::Bench(verb) => verb.run(context),
         Verb::Completions { shell } => {

@@ -8,8 +8,8 @@ use tasklog_log::{
 };
 use tasklog_projections::{
     TableEvent, View,
-    facts::{ARCHIVE, DEF, FactEvent, FactRow, LogFacts, PLACE},
-    pair, typed,
+    facts::{self, ARCHIVE, DEF, FactEvent, PLACE, THE_LOG, TRIM},
+    pair,
 };
 
 use crate::{blobs::open_place, rejection::Error};
@@ -39,18 +39,12 @@ pub(crate) fn open(url: &str) -> Result<Archive, StoreError> {
     Ok(archive)
 }
 
-/// A fact about the log.
-pub(crate) fn fact(view: &dyn View, kind: &str, subject: &str) -> Result<Option<FactRow>, StoreError> {
-    let held = view.get(&DEF, &pair(kind, subject))?;
-    let row = held.map(|held| typed::<LogFacts>(held.row).map(|row| (*row).clone()));
-    row.transpose().map_err(|why| StoreError::corrupt_store(why.0))
-}
-
 /// Where the archive is, as the tables say; or, if they do not know, as the log says itself: a trim leaves there what it
 /// depends on.
 fn place(log: &dyn Log, view: &dyn View) -> Result<Option<String>, StoreError> {
-    if let Some(row) = fact(view, PLACE, ARCHIVE).unwrap_or_default() {
-        return Ok(row.text);
+    // The table itself may be what is to be rebuilt.
+    if let Ok(Some(row)) = facts::get(view, PLACE, ARCHIVE) {
+        return Ok(row.text.clone());
     }
     let key = pair(PLACE, ARCHIVE);
     let (mut found, mut after) = (None, log.first()?.before());
@@ -82,7 +76,6 @@ pub(crate) fn joined<T>(log: &dyn Log, view: &dyn View, look: impl FnOnce(&Archi
 
 /// The position that the log is trimmed before, as its facts say; 1 if it never was.
 pub(crate) fn trimmed_to(view: &dyn View) -> Result<Position, StoreError> {
-    use tasklog_projections::facts::{THE_LOG, TRIM};
-    let first = fact(view, TRIM, THE_LOG)?.and_then(|row| row.number).and_then(Position::from_i64);
+    let first = facts::get(view, TRIM, THE_LOG)?.and_then(|row| row.number).and_then(Position::from_i64);
     Ok(first.unwrap_or(Position(1)))
 }

@@ -1,5 +1,7 @@
 //! The facade: open a store, run commands, ask queries.
 
+pub(crate) mod archive;
+mod backup;
 mod epoch;
 pub(crate) mod exclusive;
 mod lock;
@@ -12,8 +14,10 @@ mod recording;
 pub(crate) mod redis;
 mod redis_copy;
 mod replica;
+mod retention;
 mod scratch;
 pub mod sqlite;
+mod trim;
 mod url;
 
 pub use epoch::Epoch;
@@ -22,6 +26,9 @@ pub(crate) use rebuild::PAGE_EVENTS;
 pub use rebuild::{Rebuilt, rebuild};
 pub use recording::{RECORDING_FROM, Recording};
 pub use redis::Repairs;
+pub use backup::restore;
+pub use retention::{Retained, Retention};
+pub use trim::{Bound, Keep, Trimmed};
 pub(crate) use redis_copy::RedisCopy;
 pub(crate) use replica::{Role, SqliteReplica};
 pub use url::{ParseUrlError, StoreUrl};
@@ -194,7 +201,11 @@ impl TaskStore {
             recording,
             _lock: None,
         };
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = Arc::new(inner);
+        if inner.committer.is_some() {
+            retention::watch(&inner);
+        }
+        Ok(Self { inner })
     }
 
     fn open_sqlite(path: &Path, options: OpenOptions) -> Result<Self, Error> {
@@ -232,6 +243,7 @@ impl TaskStore {
             _lock: Some(Held { name: name.clone(), lock: Some(prepared.lock) }),
         });
         open.get_or_insert_default().insert(name, Arc::downgrade(&inner));
+        retention::watch(&inner);
         drop(open);
         let store = Self { inner };
         store.note_rebuilds()?;

@@ -11,7 +11,7 @@ use tasklog_log::{
 };
 use tasklog_projections::{View, sqlite::SqliteView};
 
-use super::redis::RedisRead;
+use super::{archive, redis::RedisRead};
 use crate::{backend::MemoryBackend, rejection::Error};
 
 /// Idle connections kept; more are opened while more callers read at once, and closed afterwards.
@@ -28,7 +28,13 @@ pub(crate) enum ReadSide {
 }
 
 impl ReadSide {
+    /// Lends the log, joined with its archive, and the tables.
     pub(crate) fn with<T>(&self, look: impl FnOnce(&dyn Log, &dyn View) -> Result<T, Error>) -> Result<T, Error> {
+        self.with_hot(|log, view| archive::joined(log, view, |log| look(log, view)))
+    }
+
+    /// Lends the log as the store itself has it, and the tables.
+    pub(crate) fn with_hot<T>(&self, look: impl FnOnce(&dyn Log, &dyn View) -> Result<T, Error>) -> Result<T, Error> {
         match self {
             Self::Memory(backend) => look(&backend.log, &backend.view.frozen()),
             Self::Redis(read) => read.with(|log, view| look(log, view)),

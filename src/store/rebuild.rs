@@ -21,7 +21,7 @@ use tasklog_projections::{
 use tasklog_replay::{FOLD_ROWS_MAX, Folder, catch_up_with, compare};
 
 use super::{
-    ReadSide, Repairs, TaskStore,
+    ReadSide, Repairs, TaskStore, archive,
     exclusive::Touches,
     lock::WriterLock,
     migrate,
@@ -160,7 +160,7 @@ fn contains(conn: &Connection, begun: &Checkpoint, until: &Checkpoint) -> Result
         return Ok(true);
     }
     let log = SqliteLog::new(conn, std::sync::Arc::new(tasklog_log::SystemClock));
-    let found = log.event(begun.position)?;
+    let found = archive::joined(&log, &SqliteView::live(conn), |log| log.event(begun.position))?;
     Ok(found.is_some_and(|(commit, _)| commit.meta.id == begun.commit && commit.last() == begun.position))
 }
 
@@ -312,15 +312,17 @@ fn take_the_rest(
     }
     let log = SqliteLog::new(conn, std::sync::Arc::new(tasklog_log::SystemClock));
     let mut folder = Folder::on(tables, &shadow)?.passing_over(passing_over.iter().copied());
-    let mut after = at.position;
-    let pages = std::iter::from_fn(|| {
-        let page = (after < until.position).then(|| tasklog_log::read_checked(&log, after, PAGE_EVENTS))?;
-        if let Some(last) = page.as_ref().ok().and_then(|page| page.last()) {
-            after = last.last();
-        }
-        Some(page)
-    });
-    let reached = catch_up_with(&mut folder, usize::MAX, pages, &mut shadow, |_| {})?;
+    let reached = archive::joined(&log, &SqliteView::live(conn), |log| {
+        let mut after = at.position;
+        let pages = std::iter::from_fn(|| {
+            let page = (after < until.position).then(|| tasklog_log::read_checked(log, after, PAGE_EVENTS))?;
+            if let Some(last) = page.as_ref().ok().and_then(|page| page.last()) {
+                after = last.last();
+            }
+            Some(page)
+        });
+        catch_up_with(&mut folder, usize::MAX, pages, &mut shadow, |_| {})
+    })?;
     if reached.position != until.position {
         return Err(StoreError::corrupt(reached.position.next(), format!("missing from the log: expected {until}")));
     }

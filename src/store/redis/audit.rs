@@ -19,7 +19,7 @@ use tasklog_projections::{
 use tasklog_replay::{Difference, Finding, Problem, Report, Verifier};
 
 use super::{rebuild::Repairs, turn::Turn};
-use crate::store::{scratch::Scratch, sqlite::VERIFY_PAGE_EVENTS};
+use crate::store::{archive, scratch::Scratch, sqlite::VERIFY_PAGE_EVENTS};
 
 /// Entities looked at, and repaired, by one script.
 const ENTITIES_PER_LOOK: usize = 64;
@@ -79,7 +79,7 @@ impl<'a> Audit<'a> {
         mode: Mode,
     ) -> Result<Self, StoreError> {
         let first = match mode {
-            Mode::Verify => log.first()?,
+            Mode::Verify => archive::joined(log, live, |log| log.first())?,
             // A log without its beginning gives other rows.
             Mode::Repair(_) => Position(1),
         };
@@ -116,7 +116,9 @@ impl<'a> Audit<'a> {
             return Err(StoreError::Diverged { checkpoint: Box::new(self.reached), log });
         }
         while self.verifier.position() < position {
-            let mut page = self.log.read(self.verifier.position(), VERIFY_PAGE_EVENTS)?;
+            let mut page = archive::joined(self.log, self.live, |log| {
+                log.read(self.verifier.position(), VERIFY_PAGE_EVENTS)
+            })?;
             page.retain(|commit| commit.last() <= position);
             let Some(last) = page.last() else {
                 let missing = self.verifier.position().next();
