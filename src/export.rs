@@ -110,8 +110,7 @@ pub fn export(log: &dyn Log, what: Exporting<'_>, out: &mut dyn Write) -> Result
     let mut out = Hashing { out, sha256: Sha256::new() };
     let begin = log.event(from)?.map_or(from, |(commit, _)| commit.first());
     let LogInfo { id, epoch } = head.log;
-    let header =
-        Header { tasklog_export: EXPORT_VERSION, log_id: id, epoch, from: begin, masked, recording_from };
+    let header = Header { tasklog_export: EXPORT_VERSION, log_id: id, epoch, from: begin, masked, recording_from };
     out.line(&header)?;
     let (mut after, mut events) = (begin.before(), 0);
     while after < to {
@@ -136,7 +135,8 @@ fn line(commit: &Commit, event: &Event, masked: bool, key: String, payload: Stri
     let CommitMeta { id, actor, reason, request_id } = &commit.meta;
     let recorded_at = commit.recorded_at;
     let time = jiff::Timestamp::from_millisecond(recorded_at).map_or_else(|_| String::new(), |at| format!("{at:.3}"));
-    let payload = RawValue::from_string(payload).map_err(|error| StoreError::corrupt(event.position, error.to_string()))?;
+    let payload =
+        RawValue::from_string(payload).map_err(|error| StoreError::corrupt(event.position, error.to_string()))?;
     Ok(Line {
         position: event.position,
         commit_id: *id,
@@ -191,15 +191,16 @@ impl Exported {
         let mut lines = Lines::open(path, 0)?;
         let refuse = |why: String| Error::from(Rejection::invalid(format!("{}: {why}", path.display())));
         let first = lines.next()?.unwrap_or_default();
-        let header: Header = serde_json::from_str(&first).map_err(|error| {
-            refuse(format!("its first line is not that of an exported log: {error}"))
-        })?;
+        let header: Header = serde_json::from_str(&first)
+            .map_err(|error| refuse(format!("its first line is not that of an exported log: {error}")))?;
         if header.tasklog_export > EXPORT_VERSION {
             let (found, known) = (header.tasklog_export, EXPORT_VERSION);
             return Err(StoreError::SchemaAhead { what: "export".into(), found, known }.into());
         }
         if header.masked {
-            return Err(refuse("its sensitive values are masked: only an export with --show-sensitive has all of the log".into()));
+            return Err(refuse(
+                "its sensitive values are masked: only an export with --show-sensitive has all of the log".into(),
+            ));
         }
         let log = LogInfo { id: header.log_id, epoch: header.epoch };
         let mut head = Checkpoint { position: header.from.before(), ..Checkpoint::start(log) };
@@ -273,7 +274,8 @@ impl Lines {
     fn next(&mut self) -> Result<Option<String>, StoreError> {
         let mut text = String::new();
         let read = std::io::Read::take(&mut self.reader, LINE_BYTES_MAX).read_line(&mut text);
-        let read = read.map_err(|error| StoreError::unavailable_because(format!("reading {}", self.path.display()), error))?;
+        let read =
+            read.map_err(|error| StoreError::unavailable_because(format!("reading {}", self.path.display()), error))?;
         self.at += read as u64;
         Ok((read > 0).then_some(text))
     }

@@ -41,11 +41,12 @@ pub fn place_name(text: &str) -> Result<String, Error> {
     match folder_of(text)? {
         Some(folder) => {
             let absolute = std::path::absolute(&folder);
-            let absolute =
-                absolute.map_err(|error| StoreError::unavailable_because(format!("finding {}", folder.display()), error))?;
-            absolute.into_os_string().into_string().map_err(|path| {
-                Rejection::invalid(format!("{} is not UTF-8", path.display())).into()
-            })
+            let absolute = absolute
+                .map_err(|error| StoreError::unavailable_because(format!("finding {}", folder.display()), error))?;
+            absolute
+                .into_os_string()
+                .into_string()
+                .map_err(|path| Rejection::invalid(format!("{} is not UTF-8", path.display())).into())
         }
         None => {
             ObjectBlobs::open(text)?;
@@ -71,7 +72,8 @@ fn folder_of(text: &str) -> Result<Option<PathBuf>, Error> {
         let path = path.strip_prefix("//").unwrap_or(path);
         let (host, path) = if path.starts_with('/') { ("", path) } else { path.split_at(path.find('/').unwrap_or(0)) };
         if !matches!(host, "" | "localhost") || path.contains('%') {
-            let why = format!("{text:?} names no folder here: expected file:///PATH without escapes, or the path itself");
+            let why =
+                format!("{text:?} names no folder here: expected file:///PATH without escapes, or the path itself");
             return Err(Rejection::invalid(why).into());
         }
         return Ok(Some(path.into()));

@@ -105,8 +105,10 @@ fn refuse_secrets(url: &str) -> Result<(), Error> {
     let authority = url.split_once("://").map_or("", |(_, rest)| rest.split(['/', '?', '#']).next().unwrap_or(""));
     if url.contains('?') || (authority.contains('@') && authority.contains(':')) {
         let shown = url.split_once("://").map_or("the URL", |(scheme, _)| scheme);
-        let why = format!("a place of kind {shown} with a query or a password in it: secrets and options belong in the \
-                           environment");
+        let why = format!(
+            "a place of kind {shown} with a query or a password in it: secrets and options belong in the \
+                           environment"
+        );
         return Err(Rejection::invalid(why).into());
     }
     Ok(())
@@ -145,7 +147,8 @@ impl Blobs for ObjectBlobs {
         let mut blobs: Vec<_> = listed
             .into_iter()
             .filter_map(|object| {
-                let parts: Vec<_> = object.location.prefix_match(&self.prefix)?.map(|part| part.as_ref().to_owned()).collect();
+                let parts: Vec<_> =
+                    object.location.prefix_match(&self.prefix)?.map(|part| part.as_ref().to_owned()).collect();
                 Some(BlobInfo { name: parts.join("/"), bytes: object.size })
             })
             .filter(|blob| blob.name.starts_with(prefix) && check_name(&blob.name).is_ok())

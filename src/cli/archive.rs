@@ -250,11 +250,8 @@ impl Retention {
         line("archive", retention.archive.unwrap_or_else(|| "none".into()))?;
         line("keep events", events.map_or_else(nothing, |events| format!("the newest {}", number(events))))?;
         line("keep hours", age_ms.map_or_else(nothing, |age| (age / HOUR_MS).to_string()))?;
-        line(
-            "background",
-            if on { "the writing process archives and trims" } else { "nothing is trimmed" }.into(),
-        )
-        .map(|()| Ended::Well)
+        line("background", if on { "the writing process archives and trims" } else { "nothing is trimmed" }.into())
+            .map(|()| Ended::Well)
     }
 
     fn change(&self, store: &TaskStore) -> Result<(), Error> {

@@ -55,13 +55,8 @@ impl Export {
         let mut mask = Mask::new(context.out.show_sensitive);
         let masked = !mask.shows();
         let mut show = |event: &Event| shown(&mut mask, event);
-        let what = Exporting {
-            from: Position(self.from),
-            to: self.to.map(Position),
-            masked,
-            recording_from,
-            show: &mut show,
-        };
+        let what =
+            Exporting { from: Position(self.from), to: self.to.map(Position), masked, recording_from, show: &mut show };
         let Some(path) = &self.out else {
             let mut out = BufWriter::new(std::io::stdout().lock());
             store.read(|log, _| export(log, what, &mut out))?;

@@ -79,15 +79,13 @@ pub fn restore(from: &Path, into: &Path, actor: &str) -> Result<AcceptedEpoch, E
 }
 
 /// Writes a file under a name of its own, syncs it, and gives it its name unless there is one.
-fn whole_or_absent<T>(
-    to: &Path,
-    write: impl FnOnce(&Path) -> Result<T, StoreError>,
-) -> Result<T, Error> {
+fn whole_or_absent<T>(to: &Path, write: impl FnOnce(&Path) -> Result<T, StoreError>) -> Result<T, Error> {
     let taken = || Error::from(Rejection::already_exists(format!("{} is there already", to.display())));
     if to.exists() {
         return Err(taken());
     }
-    let failed = |doing: &str, error: io::Error| StoreError::unavailable_because(format!("{doing} {}", to.display()), error);
+    let failed =
+        |doing: &str, error: io::Error| StoreError::unavailable_because(format!("{doing} {}", to.display()), error);
     let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // In the same folder, so that it can be renamed; it goes with this value.
     let scratch = tempfile::Builder::new().prefix(INCOMPLETE).tempdir_in(folder);
@@ -101,7 +99,9 @@ fn whole_or_absent<T>(
         Err(error) => return Err(failed("writing", error).into()),
     }
     if cfg!(unix) {
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| failed("syncing the folder of", error))?;
+        File::open(folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(|error| failed("syncing the folder of", error))?;
     }
     Ok(written)
 }

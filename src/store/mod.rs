@@ -20,17 +20,17 @@ pub mod sqlite;
 mod trim;
 mod url;
 
+pub use backup::restore;
 pub use epoch::Epoch;
 pub use marker::Following;
 pub(crate) use rebuild::PAGE_EVENTS;
 pub use rebuild::{Rebuilt, rebuild};
 pub use recording::{RECORDING_FROM, Recording};
 pub use redis::Repairs;
-pub use backup::restore;
-pub use retention::{Retained, Retention};
-pub use trim::{Bound, Keep, Trimmed};
 pub(crate) use redis_copy::RedisCopy;
 pub(crate) use replica::{Role, SqliteReplica};
+pub use retention::{Retained, Retention};
+pub use trim::{Bound, Keep, Trimmed};
 pub use url::{ParseUrlError, StoreUrl};
 
 use std::{

@@ -31,6 +31,10 @@ use crate::{
 const ROUND_PAUSE: Duration = Duration::from_secs(30);
 /// Segments sealed in one round.
 const ROUND_SEGMENTS: usize = 8;
+/// A trim in the background removes at least this part of a segment,
+const TRIM_PART: usize = 100;
+/// and at least so many events.
+const TRIM_EVENTS_MIN: usize = 10;
 /// How long one process has the right to a round in Redis.
 const TURN: Duration = Duration::from_secs(600);
 
@@ -84,7 +88,8 @@ impl TaskStore {
             };
             if !manifest.is_some_and(|manifest| has(&manifest)) {
                 let there = url.as_deref().unwrap_or("nowhere");
-                let why = format!("the log was trimmed: events 1 to {needed} are in its archive alone, and not at {there}");
+                let why =
+                    format!("the log was trimmed: events 1 to {needed} are in its archive alone, and not at {there}");
                 return Err(Rejection::invalid(why).into());
             }
         }
@@ -108,12 +113,7 @@ impl TaskStore {
     ///
     /// # Errors
     /// `invalid` for a store in memory; see [`tasklog_log::archive::Archive::seal`].
-    pub fn archive(
-        &self,
-        url: &str,
-        how: &Sealing,
-        note: &mut dyn FnMut(&SegmentInfo),
-    ) -> Result<Manifest, Error> {
+    pub fn archive(&self, url: &str, how: &Sealing, note: &mut dyn FnMut(&SegmentInfo)) -> Result<Manifest, Error> {
         let past = archive::open(url)?;
         match &self.inner.read {
             ReadSide::Sqlite(pool) => {
@@ -146,12 +146,12 @@ impl TaskStore {
         };
         let archived = self.archive(&url, &how, &mut |_| segments += 1)?.last();
         let mut retained = Retained { segments, archived, trimmed: None };
-        let (first, head, now, facts) = self
-            .inner
-            .read
-            .with_hot(|log, view| Ok((log.first()?, log.head()?, log.now()?, Facts::read(view)?)))?;
+        let (first, head, now, facts) =
+            self.inner.read.with_hot(|log, view| Ok((log.first()?, log.head()?, log.now()?, Facts::read(view)?)))?;
         let (until, _) = self.bound(&head, now, &keep, archived, head.position)?;
-        if until <= first.max(facts.trimmed_to) && first >= facts.trimmed_to {
+        // A trim is an event itself: it is to remove more than it adds.
+        let least = (how.segment_events / TRIM_PART).max(TRIM_EVENTS_MIN) as u64;
+        if until.0 < first.0 + least && first >= facts.trimmed_to {
             return Ok(Some(retained));
         }
         let snapshots = Snapshots::new(self.own_blobs()?).passing_over(facts.quarantined.iter().copied());

@@ -24,7 +24,8 @@ use tasklog_projections::{
 use tasklog_replay::{Report, Verifier};
 
 use super::{
-    Following, OpenOptions, archive, Recording, lock::WriterLock, migrate, pool::Pool, rebuild::rebuild_alone, scratch::Scratch,
+    Following, OpenOptions, Recording, archive, lock::WriterLock, migrate, pool::Pool, rebuild::rebuild_alone,
+    scratch::Scratch,
 };
 
 /// Pages read ahead of the fold.

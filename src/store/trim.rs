@@ -8,9 +8,7 @@
 use std::sync::Arc;
 
 use tasklog_log::{
-    BlobReader, Blobs, Checkpoint, Commit, Log, Millis, Position, StoreError,
-    archive::Archive,
-    sqlite::SqliteLog,
+    BlobReader, Blobs, Checkpoint, Commit, Log, Millis, Position, StoreError, archive::Archive, sqlite::SqliteLog,
 };
 use tasklog_projections::{
     View,
@@ -116,9 +114,10 @@ impl TaskStore {
         let Found { facts, head, now, .. } = found;
         let first = self.inner.read.with_hot(|log, _| Ok(log.first()?))?;
         let refuse = |why: String| Error::from(Rejection::invalid(format!("nothing can be trimmed: {why}")));
-        let url = facts.place.as_ref().ok_or_else(|| {
-            refuse("the log has no archive: make one with tasklog archive --to URL".into())
-        })?;
+        let url = facts
+            .place
+            .as_ref()
+            .ok_or_else(|| refuse("the log has no archive: make one with tasklog archive --to URL".into()))?;
         let past = archive::open(url)?;
         let manifest = past.manifest()?.filter(|manifest| manifest.log == head.log.id);
         let manifest = manifest.ok_or_else(|| refuse(format!("the archive at {url} has nothing of this log")))?;
@@ -129,10 +128,12 @@ impl TaskStore {
         let snapshots = Snapshots::new(Arc::clone(&own)).passing_over(facts.quarantined.iter().copied());
         let snapshot = self.read(|log, _| Ok(snapshots.newest(log, head.position)?))?;
         let covered = snapshot.as_ref().map(|snapshot| snapshot.checkpoint().position);
-        let covered = covered.ok_or_else(|| refuse("no snapshot of this log can be used: make one with tasklog snapshot".into()))?;
+        let covered = covered
+            .ok_or_else(|| refuse("no snapshot of this log can be used: make one with tasklog snapshot".into()))?;
 
         let (until, bound) = self.bound(&head, now, keep, manifest.last(), covered)?;
-        let trimmed = Trimmed { before: first, first, head: head.position, bound, archived: manifest.last(), snapshot: covered };
+        let trimmed =
+            Trimmed { before: first, first, head: head.position, bound, archived: manifest.last(), snapshot: covered };
         if until <= first {
             return Ok(trimmed);
         }
@@ -165,11 +166,8 @@ impl TaskStore {
         archived: Position,
         covered: Position,
     ) -> Result<(Position, Bound), Error> {
-        let mut bounds = vec![
-            (head.position, Bound::Newest),
-            (archived.next(), Bound::Archive),
-            (covered.next(), Bound::Snapshot),
-        ];
+        let mut bounds =
+            vec![(head.position, Bound::Newest), (archived.next(), Bound::Archive), (covered.next(), Bound::Snapshot)];
         bounds.extend(keep.events.map(|events| (Position(head.position.0.saturating_sub(events) + 1), Bound::Events)));
         self.inner.read.with_hot(|log, _| {
             if let Some(age) = keep.age_ms {

@@ -137,7 +137,9 @@ impl Log for ArchivedLog<'_> {
         }
         let manifest = self.archive().and_then(|archive| archive.map_or(Ok(None), Archive::manifest));
         match manifest {
-            Ok(Some(manifest)) if manifest.last().next() >= hot => Ok(manifest.first().map_or(hot, |first| first.min(hot))),
+            Ok(Some(manifest)) if manifest.last().next() >= hot => {
+                Ok(manifest.first().map_or(hot, |first| first.min(hot)))
+            }
             Ok(_) => Ok(hot),
             Err(error) => {
                 // Whoever needs what is there will be told the same as an error.

@@ -116,9 +116,8 @@ impl<'a> Audit<'a> {
             return Err(StoreError::Diverged { checkpoint: Box::new(self.reached), log });
         }
         while self.verifier.position() < position {
-            let mut page = archive::joined(self.log, self.live, |log| {
-                log.read(self.verifier.position(), VERIFY_PAGE_EVENTS)
-            })?;
+            let mut page =
+                archive::joined(self.log, self.live, |log| log.read(self.verifier.position(), VERIFY_PAGE_EVENTS))?;
             page.retain(|commit| commit.last() <= position);
             let Some(last) = page.last() else {
                 let missing = self.verifier.position().next();
