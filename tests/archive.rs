@@ -22,11 +22,11 @@ use serde_json::Value;
 use support::program::{Ended, names, run, tasklog};
 use tasklog::{
     TaskStore,
-    blobs::{DirBlobs, RedisBlobs},
     command::CommandOptions,
-    log::{Blobs, Position, archive::Sealing},
+    facts::Trim,
+    log::{Position, archive::Sealing},
     projections::TABLES,
-    replay::snapshot::{MakeOptions, Snapshots},
+    replay::snapshot::MakeOptions,
     store::{Bound, Keep},
     tables::tasks,
 };
@@ -84,9 +84,13 @@ impl On {
     }
 
     fn apply(&self, lines: &[String]) {
+        self.try_apply(lines).with(0);
+    }
+
+    fn try_apply(&self, lines: &[String]) -> Ended {
         let mut command = tasklog();
         command.arg("--store").arg(&self.url).arg("apply");
-        run(command, (lines.join("\n") + "\n").as_bytes()).with(0);
+        run(command, (lines.join("\n") + "\n").as_bytes())
     }
 
     /// What an operator sees of log and tables, but for the log's facts about itself.
@@ -105,15 +109,8 @@ impl On {
         TaskStore::open(&self.url).unwrap()
     }
 
-    fn own_blobs(&self) -> Arc<dyn Blobs> {
-        match self.url.strip_prefix("sqlite:") {
-            Some(path) => Arc::new(DirBlobs::new(format!("{path}.snapshots"))),
-            None => Arc::new(RedisBlobs::new(&self.url.parse().unwrap())),
-        }
-    }
-
     fn snapshot(&self, through: Option<u64>) -> Position {
-        snapshot(&self.store(), self.own_blobs(), through)
+        snapshot(&self.store(), through)
     }
 
     /// The first position that the store itself still has.
@@ -141,10 +138,10 @@ impl On {
     }
 }
 
-fn snapshot(store: &TaskStore, blobs: Arc<dyn Blobs>, through: Option<u64>) -> Position {
-    let through = through.map(Position);
-    let options = MakeOptions { through, ..MakeOptions::default() };
-    store.read(|log, _| Ok(Snapshots::new(blobs).make(log, &options)?)).unwrap().position
+fn snapshot(store: &TaskStore, through: Option<u64>) -> Position {
+    let options = MakeOptions { through: through.map(Position), ..MakeOptions::default() };
+    let snapshots = store.snapshots().unwrap();
+    store.read(|log, _| Ok(snapshots.make(log, &options)?)).unwrap().position
 }
 
 /// Commands of single events, and an alias that is deleted: its tombstone stays.
@@ -240,7 +237,7 @@ fn a_trim_never_removes_more_than_archive_and_snapshot_have_nor_what_is_to_be_ke
             store.set_archive(Some(&on.to())).unwrap();
             let how = Sealing { segment_events, ..Sealing::default() };
             let archived = store.archive(&on.to(), &how, &mut |_| {}).unwrap().last();
-            let at = snapshot(&store, on.own_blobs(), Some(snapshot_at.clamp(1, 31)));
+            let at = snapshot(&store, Some(snapshot_at.clamp(1, 31)));
             (100..100 + more).for_each(register);
             let head = store.head().unwrap();
             let trimmed = store.trim(&Keep { events: keep_events, age_ms: None });
@@ -324,6 +321,52 @@ fn archive_and_trim_go_on_after_they_were_killed_at_any_moment() {
         }
         on.run(&["trim", "--keep-events", "20"]).with(0);
         assert!(on.hot_first() > 3_000);
+        assert_eq!(on.dump(), before);
+        on.run(&["verify"]).with(0);
+    }
+}
+
+/// Killed after the note and before the first removal.
+#[test]
+fn a_trim_that_was_only_noted_is_carried_out_by_the_next() {
+    for on in On::both() {
+        on.apply(&lines(60));
+        let before = on.dump();
+        on.run(&["archive", "--to", &on.to(), "--all"]).with(0);
+        let covered = on.snapshot(None);
+        let noted = Trim { first: 100, instant: 1, snapshot: covered.to_i64(), archived: covered.to_i64() };
+        on.store().run_blocking(noted.clone(), CommandOptions::default()).unwrap();
+        assert_eq!(on.hot_first(), 1);
+        assert_eq!(on.json(&["trim", "--keep-events", "1000"])["first"], 100);
+        assert!(on.hot_first() >= 100);
+        assert_eq!(on.dump(), before);
+        on.run(&["verify"]).with(0);
+        // What is not covered cannot even be noted, and nothing goes back.
+        let beyond = Trim { first: covered.to_i64() + 2, ..noted.clone() };
+        assert!(on.store().run_blocking(beyond, CommandOptions::default()).is_err());
+        let back = Trim { first: 50, ..noted };
+        assert!(!on.store().run_blocking(back, CommandOptions::default()).unwrap().changed);
+    }
+}
+
+/// A file whose tables were lost has nothing but its log to say where the archive is.
+#[test]
+fn tables_that_are_lost_after_a_trim_come_back_from_log_and_archive() {
+    let on = On::file();
+    on.apply(&lines(60));
+    on.run(&["archive", "--to", &on.to(), "--all"]).with(0);
+    on.snapshot(None);
+    on.run(&["trim", "--keep-events", "5"]).with(0);
+    let before = on.dump();
+    let path = on.url.strip_prefix("sqlite:").unwrap();
+    for snapshots in [true, false] {
+        if !snapshots {
+            std::fs::remove_dir_all(format!("{path}.snapshots")).unwrap();
+        }
+        let conn = rusqlite::Connection::open(path).unwrap();
+        conn.execute_batch("DROP TABLE tasks; DROP TABLE _log; DROP TABLE aliases").unwrap();
+        drop(conn);
+        on.try_apply(&[r#"{"command":"tasks.cancel","args":{"miroir_id":"nothing"}}"#.into()]).with(1);
         assert_eq!(on.dump(), before);
         on.run(&["verify"]).with(0);
     }

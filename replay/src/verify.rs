@@ -131,6 +131,20 @@ impl Verifier {
         }
     }
 
+    /// Verifies what comes after a snapshot whose rows are in `fresh`.
+    ///
+    /// # Errors
+    /// The view's.
+    pub fn after_snapshot(
+        position: Position,
+        fresh: &dyn View,
+        quarantined: Vec<Position>,
+    ) -> Result<Self, StoreError> {
+        let folder = Folder::on(&PROJECTED, fresh)?.after_snapshot(position);
+        let folder = folder.passing_over(quarantined.iter().copied());
+        Ok(Self { folder, ..Self::new(position.next(), quarantined) })
+    }
+
     /// How far it has come: the last position it has seen.
     #[must_use]
     pub fn position(&self) -> Position {

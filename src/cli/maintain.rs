@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     Error, Rejection, StoreUrl,
-    store::{self, redis},
+    store::{self, Begin, redis},
 };
 
 /// Check that positions are dense, every checksum and every link holds, and that a replay of the log into fresh tables
@@ -27,6 +27,9 @@ pub(crate) struct Rebuild {
     /// The tables; all of them if none is named
     #[arg(value_parser = parse_table)]
     tables: Vec<&'static TableDef>,
+    /// Begin with the newest usable snapshot instead of the first event
+    #[arg(long)]
+    from_snapshot: bool,
 }
 
 impl Verify {
@@ -77,10 +80,11 @@ impl Verify {
 
 impl Rebuild {
     pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
+        let begin = if self.from_snapshot { Begin::WithSnapshot } else { Begin::AtTheStart };
         let tables: Vec<&'static TableDef> = if self.tables.is_empty() { PROJECTED.to_vec() } else { self.tables };
         let path = match &context.url {
             StoreUrl::Sqlite(path) => path,
-            StoreUrl::Redis(url) => return repair(url, &tables, context),
+            StoreUrl::Redis(url) => return repair(url, &tables, begin, context),
             StoreUrl::Memory => {
                 return Err(Rejection::invalid("a store in memory is built anew each time it is opened").into());
             }
@@ -88,14 +92,15 @@ impl Rebuild {
         let total = context.open_to_read()?.head()?;
         let began = Instant::now();
         let bar = output::progress(Some(total.0), "events");
-        let rebuilt = store::rebuild(path, &tables, |position: Position| bar.set_position(position.0))?;
+        let rebuilt = store::rebuild(path, &tables, begin, |position: Position| bar.set_position(position.0))?;
         bar.finish_and_clear();
         let seconds = began.elapsed().as_secs_f64();
-        let rate = rebuilt.position.0 as f64 / seconds.max(1e-9);
+        let events = rebuilt.position.0 - rebuilt.began.max(rebuilt.resumed).0;
+        let rate = events as f64 / seconds.max(1e-9);
         if context.out.json {
             let names = told(&tables);
             let value = json!({
-                "tables": names, "events": rebuilt.position, "seconds": seconds, "events_per_s": rate as u64,
+                "tables": names, "events": events, "snapshot": rebuilt.began, "seconds": seconds, "events_per_s": rate as u64,
                 "resumed": rebuilt.resumed, "differed": rebuilt.differed, "peak_rss_mb": peak_rss_mb(),
             });
             context.out.line(value.to_string())?;
@@ -108,10 +113,14 @@ impl Rebuild {
                 None => String::new(),
                 Some(rows) => format!("; {} rows were not what the log says", number(rows)),
             };
+            let snapshot = match rebuilt.began {
+                Position::ZERO => String::new(),
+                began => format!("the snapshot at event {began} and "),
+            };
             context.out.line(format!(
-                "{} tables rebuilt from {} events in {seconds:.1} s ({} events/s){resumed}{differed}",
+                "{} tables rebuilt from {snapshot}{} events in {seconds:.1} s ({} events/s){resumed}{differed}",
                 told(&tables).len(),
-                number(rebuilt.position.0),
+                number(events),
                 number(rate as u64),
             ))?;
         }
@@ -126,10 +135,10 @@ fn told(tables: &[&'static TableDef]) -> Vec<&'static str> {
 }
 
 /// Tables in Redis are repaired in place, while writers go on.
-fn repair(url: &RedisUrl, tables: &[&'static TableDef], context: &Context) -> Result<Ended, Error> {
+fn repair(url: &RedisUrl, tables: &[&'static TableDef], begin: Begin, context: &Context) -> Result<Ended, Error> {
     let began = Instant::now();
     let bar = output::progress(None, "events");
-    let repairs = redis::rebuild(url, tables, |position: Position| bar.set_position(position.0))?;
+    let repairs = redis::rebuild(url, tables, begin, |position: Position| bar.set_position(position.0))?;
     bar.finish_and_clear();
     let seconds = began.elapsed().as_secs_f64();
     let mut mask = Mask::new(context.out.show_sensitive);

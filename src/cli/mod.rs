@@ -19,6 +19,7 @@ mod output;
 mod quarantine;
 mod rows;
 mod signals;
+mod snapshot;
 mod sql;
 mod wait;
 
@@ -69,6 +70,10 @@ enum Verb {
     Rebuild(maintain::Rebuild),
     /// Let replays pass over an event that cannot be folded, take that back, or list what they pass over
     Quarantine(quarantine::Quarantine),
+    /// Make a snapshot of all rows, while readers and writers go on
+    Snapshot(snapshot::Snapshot),
+    /// List the snapshots and whether each can be used
+    Snapshots(snapshot::List),
     /// Show the log's epoch, or begin the next one after commits were lost
     Epoch(epoch::Epoch),
     /// Keep a replica of another store, and keep it up to date
@@ -183,6 +188,8 @@ fn run(verb: Verb, context: &Context) -> Result<Ended, Error> {
         Verb::Verify(verb) => verb.run(context),
         Verb::Rebuild(verb) => verb.run(context),
         Verb::Quarantine(verb) => verb.run(context),
+        Verb::Snapshot(verb) => verb.run(context),
+        Verb::Snapshots(verb) => verb.run(context),
         Verb::Epoch(verb) => verb.run(context),
         Verb::Follow(verb) => verb.run(context),
         Verb::Copy(verb) => verb.run(context),

@@ -16,6 +16,7 @@ mod redis_copy;
 mod replica;
 mod retention;
 mod scratch;
+mod snapshots;
 pub mod sqlite;
 mod trim;
 mod url;
@@ -24,12 +25,13 @@ pub use backup::restore;
 pub use epoch::Epoch;
 pub use marker::Following;
 pub(crate) use rebuild::PAGE_EVENTS;
-pub use rebuild::{Rebuilt, rebuild};
+pub use rebuild::{Begin, Rebuilt, rebuild};
 pub use recording::{RECORDING_FROM, Recording};
 pub use redis::Repairs;
 pub(crate) use redis_copy::RedisCopy;
 pub(crate) use replica::{Role, SqliteReplica};
 pub use retention::{Retained, Retention};
+pub use snapshots::SNAPSHOT_EVERY_DEFAULT;
 pub use trim::{Bound, Keep, Trimmed};
 pub use url::{ParseUrlError, StoreUrl};
 
@@ -46,6 +48,7 @@ use tasklog_replay::Report;
 
 use self::{
     pool::{Pool, ReadSide},
+    snapshots::{Kept, Maker},
     sqlite::Readable,
 };
 use crate::{
@@ -74,6 +77,8 @@ pub struct OpenOptions {
     pub recording_from: Option<Millis>,
     /// What stands for the clock of a recording's store between commands; without it, its time stands still.
     pub recording_clock: Option<Arc<dyn Clock>>,
+    /// While the store is open for commands, a snapshot is made every so many events, on a thread of its own; 0 for never.
+    pub snapshot_every: u64,
 }
 
 /// What a store is opened for.
@@ -95,6 +100,7 @@ impl Default for OpenOptions {
             access: Access::Write,
             recording_from: None,
             recording_clock: None,
+            snapshot_every: SNAPSHOT_EVERY_DEFAULT,
         }
     }
 }
@@ -109,6 +115,9 @@ pub struct TaskStore {
 }
 
 struct Inner {
+    // It reads too.
+    _maker: Option<Maker>,
+    kept: Kept,
     // The readers go first: the last connection to be closed folds the write-ahead log into the file, and only the
     // writer's can. Then the committer finishes what was accepted, while the lock still stands.
     read: ReadSide,
@@ -171,9 +180,12 @@ impl TaskStore {
     fn open_memory(options: OpenOptions) -> Result<Self, Error> {
         let backend = MemoryBackend::new(Arc::clone(&options.clock))?;
         let read = ReadSide::Memory(backend.clone());
+        let kept = Kept::of(&read);
         let (config, actor) = (options.config.clone(), Arc::clone(&options.actor));
         let committer = Committer::start(move || Engine::new(backend, config, actor))?;
         let inner = Inner {
+            _maker: Maker::start(&read, &kept, options.snapshot_every)?,
+            kept,
             committer: Some(committer),
             read_only: None,
             read,
@@ -191,10 +203,15 @@ impl TaskStore {
         let (config, actor) = (options.config.clone(), Arc::clone(&options.actor));
         let read_only = writer.is_none().then(|| format!("{url}: it was opened for reading"));
         let start = |writer| Committer::start(move || Engine::new(RedisBackend::open(writer)?, config, actor));
+        let read = ReadSide::Redis(Box::new(read));
+        let kept = Kept::of(&read);
+        let every = if writer.is_some() { options.snapshot_every } else { 0 };
         let inner = Inner {
             committer: writer.map(start).transpose()?,
+            _maker: Maker::start(&read, &kept, every)?,
+            kept,
             read_only,
-            read: ReadSide::Redis(Box::new(read)),
+            read,
             clock: options.clock,
             actor: options.actor,
             config: options.config,
@@ -232,7 +249,10 @@ impl TaskStore {
         let (config, actor) = (options.config.clone(), Arc::clone(&options.actor));
         let (file, conn, clock) = (path.to_owned(), prepared.conn, Arc::clone(&prepared.clock));
         let committer = Committer::start(move || Engine::new(SqliteBackend::on(&file, conn, clock)?, config, actor))?;
+        let kept = Kept::of(&read);
         let inner = Arc::new(Inner {
+            _maker: Maker::start(&read, &kept, options.snapshot_every)?,
+            kept,
             committer: Some(committer),
             read_only: None,
             read,
@@ -268,10 +288,13 @@ impl TaskStore {
                 return Err(StoreError::unavailable(format!("{}: {what}, again", path.display())).into());
             }
         };
+        let read = ReadSide::Sqlite(pool);
         let inner = Inner {
+            _maker: None,
+            kept: Kept::of(&read),
             committer: None,
             read_only: Some(format!("{}: {why}", path.display())),
-            read: ReadSide::Sqlite(pool),
+            read,
             clock: options.clock,
             actor: options.actor,
             config: options.config,
@@ -283,10 +306,13 @@ impl TaskStore {
 
     /// A handle for reading on a replica in memory.
     pub(crate) fn reading_memory(backend: MemoryBackend, clock: Arc<dyn Clock>, why: String) -> Self {
+        let read = ReadSide::Memory(backend);
         let inner = Inner {
+            _maker: None,
+            kept: Kept::of(&read),
             committer: None,
             read_only: Some(why),
-            read: ReadSide::Memory(backend),
+            read,
             clock,
             actor: OpenOptions::default().actor,
             config: Config::default(),
@@ -554,7 +580,7 @@ impl TaskStore {
         note: impl FnMut(Position),
     ) -> Result<Repairs, Error> {
         match &self.inner.read {
-            ReadSide::Redis(read) => Ok(redis::rebuild(read.url(), tables, note)?),
+            ReadSide::Redis(read) => Ok(redis::rebuild(read.url(), tables, Begin::AtTheStart, note)?),
             _ => Err(Rejection::invalid("only a store in Redis is repaired in place: see tasklog rebuild").into()),
         }
     }

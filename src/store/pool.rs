@@ -52,6 +52,28 @@ impl ReadSide {
 }
 
 impl ReadSide {
+    /// The log alone, joined with its archive, for whoever reads it page by page: each read is of one moment, and nobody waits for a reader that
+    /// takes long.
+    pub(crate) fn with_log<T>(&self, look: impl FnOnce(&dyn Log) -> Result<T, Error>) -> Result<T, Error> {
+        match self {
+            Self::Memory(backend) => look(&backend.log),
+            Self::Redis(read) => read.with(|log, view| archive::joined(log, view, |log| look(log))),
+            Self::Sqlite(pool) => pool.with(|conn| {
+                let log = SqliteLog::new(conn, Arc::clone(&pool.clock));
+                archive::joined(&log, &SqliteView::live(conn), |log| look(log))
+            }),
+        }
+    }
+
+    /// The same store, read through connections of its own.
+    pub(super) fn again(&self) -> Self {
+        match self {
+            Self::Sqlite(pool) => Self::Sqlite(Pool::new(&pool.path, pool.access, pool.clock())),
+            Self::Memory(backend) => Self::Memory(backend.clone()),
+            Self::Redis(read) => Self::Redis(Box::new(read.again())),
+        }
+    }
+
     /// Waits until the log's head is beyond `after` or the time is over.
     pub(crate) fn wait(&self, after: Position, timeout: Duration) -> Result<Position, Error> {
         match self {

@@ -14,8 +14,8 @@ use tasklog_log::{
 use tasklog_projections::{
     AnyRow, Held, RowChange, Scan, TABLES, TableDef, View, facts,
     sqlite::{
-        SqliteView, Wanted, begun_shadow, create_shadow, drop_shadow, index_shadow, read_built, remove_old,
-        swap_shadow, table_exists,
+        Begun, SqliteView, Wanted, begin_loading, begun_shadow, create_shadow, drop_shadow, end_loading, index_shadow,
+        read_built, remove_old, swap_shadow, table_exists,
     },
 };
 use tasklog_replay::{FOLD_ROWS_MAX, Folder, catch_up_with, compare};
@@ -24,7 +24,7 @@ use super::{
     ReadSide, Repairs, TaskStore, archive,
     exclusive::Touches,
     lock::WriterLock,
-    migrate,
+    migrate, snapshots,
     sqlite::{cannot_write, head, of_file, pages},
 };
 use crate::{
@@ -46,11 +46,22 @@ const ROUNDS_MAX: usize = 1_000;
 /// What stands before a table's name in the settings while its rebuild is not noted in the log.
 const UNNOTED: &str = "rebuilt:";
 
+/// What a rebuild begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// The log's first event.
+    AtTheStart,
+    /// The newest usable snapshot, or the log's first event if there is none.
+    WithSnapshot,
+}
+
 /// What a rebuild has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rebuilt {
     /// Through this position.
     pub position: Position,
+    /// The position of the snapshot it began with; 0 if it began with the log's first event.
+    pub began: Position,
     /// The position that an interrupted rebuild had come to, where this one went on; 0 if it began anew.
     pub resumed: Position,
     /// Rows that were not what the log says; none if that was not looked at (beside commands, and for tables of an older
@@ -65,6 +76,7 @@ pub struct Rebuilt {
 pub fn rebuild(
     path: &Path,
     tables: &[&'static TableDef],
+    begin: Begin,
     mut note: impl FnMut(Position),
 ) -> Result<Rebuilt, StoreError> {
     if cannot_write(path) {
@@ -73,7 +85,7 @@ pub fn rebuild(
     let lock = WriterLock::take(path)?;
     let conn = connection::open(path, Access::Write)?;
     migrate::check(migrate::applied(&conn).map_err(|error| of_file(path, error))?)?;
-    let rebuilt = rebuild_alone(path, &conn, tables, &mut note)?;
+    let rebuilt = rebuild_alone(path, &conn, tables, begin, &mut note)?;
     drop(lock);
     Ok(rebuilt)
 }
@@ -83,21 +95,22 @@ pub(super) fn rebuild_alone(
     path: &Path,
     conn: &Connection,
     tables: &[&'static TableDef],
+    begin: Begin,
     note: &mut dyn FnMut(Position),
 ) -> Result<Rebuilt, StoreError> {
     if !table_exists(conn, facts::DEF.name)? && tables.len() > 1 {
         // What replays pass over is written there.
-        rebuild_alone(path, conn, &[&facts::DEF], note)?;
+        rebuild_alone(path, conn, &[&facts::DEF], begin, note)?;
     }
     let until = head(conn, Head::Log)?;
-    let resumed = fill(path, conn, tables, &until, note)?;
+    let filled = fill(path, conn, tables, &until, begin, note)?;
     let same = tables.iter().copied().filter(|table| is_current(conn, table));
     let differed = count_differences(conn, same, until.recorded_at)?;
     let transaction = connection::begin(conn)?;
     swap(conn, tables)?;
     transaction.commit()?;
     drop_shadow(conn)?;
-    Ok(Rebuilt { position: until.position, resumed: resumed.position, differed })
+    Ok(Rebuilt { position: until.position, differed, ..filled })
 }
 
 fn is_current(conn: &Connection, table: &TableDef) -> bool {
@@ -113,20 +126,44 @@ pub(super) fn fill(
     conn: &Connection,
     tables: &[&'static TableDef],
     until: &Checkpoint,
+    with: Begin,
     note: &mut dyn FnMut(Position),
-) -> Result<Checkpoint, StoreError> {
+) -> Result<Rebuilt, StoreError> {
     let passing_over = passed_over(conn, until.position)?;
     let wanted = Wanted { tables, passing_over: &passing_over };
-    let begun = begin(conn, &wanted, until, false)?;
+    let mut begun = begin(conn, &wanted, until, with, false)?;
+    let resumed = begun.at.position;
+    if with == Begin::WithSnapshot && resumed == Position::ZERO {
+        begun = load(path, conn, &wanted, until)?;
+    }
     let mut shadow = SqliteView::shadow(conn);
-    let mut folder = Folder::on(tables, &shadow)?.passing_over(passing_over.iter().copied());
-    let pages = pages(path, begun.position, until.position, PAGE_EVENTS)?;
+    let folder = Folder::on(tables, &shadow)?.passing_over(passing_over.iter().copied());
+    let mut folder = folder.after_snapshot(begun.snapshot);
+    let pages = pages(path, begun.at.position, until.position, PAGE_EVENTS)?;
     let reached = catch_up_with(&mut folder, FOLD_ROWS_MAX / 2, pages, &mut shadow, note)?;
     if reached.position != until.position {
         return Err(StoreError::corrupt(reached.position.next(), format!("missing from the log: expected {until}")));
     }
     index_shadow(conn, tables)?;
-    Ok(begun)
+    Ok(Rebuilt { position: until.position, began: begun.snapshot, resumed, differed: None })
+}
+
+/// Writes the rows of the newest usable snapshot to shadows that are empty.
+fn load(path: &Path, conn: &Connection, wanted: &Wanted<'_>, until: &Checkpoint) -> Result<Begun, StoreError> {
+    let log = SqliteLog::new(conn, std::sync::Arc::new(tasklog_log::SystemClock));
+    let kept = snapshots::of_file(path, wanted.passing_over.iter().copied());
+    let start = Checkpoint::start(until.log);
+    begin_loading(conn)?;
+    let mut shadow = SqliteView::scratch(conn, start);
+    let (at, half) = archive::joined(&log, &SqliteView::live(conn), |log| {
+        snapshots::begin_with(&kept, log, until.position, wanted.tables, &mut shadow)
+    });
+    if half {
+        create_shadow(conn, wanted, &start, false)?;
+    }
+    let at = at.unwrap_or(start);
+    end_loading(conn, &at)?;
+    Ok(Begun { at, snapshot: at.position })
 }
 
 fn passed_over(conn: &Connection, through: Position) -> Result<Vec<Position>, StoreError> {
@@ -137,19 +174,26 @@ fn passed_over(conn: &Connection, through: Position) -> Result<Vec<Position>, St
 }
 
 /// Where to go on: at what an interrupted rebuild of the same has come to, if the log through `until` still has it.
-fn begin(conn: &Connection, wanted: &Wanted<'_>, until: &Checkpoint, indexed: bool) -> Result<Checkpoint, StoreError> {
+fn begin(
+    conn: &Connection,
+    wanted: &Wanted<'_>,
+    until: &Checkpoint,
+    with: Begin,
+    indexed: bool,
+) -> Result<Begun, StoreError> {
     let start = Checkpoint::start(until.log);
     if let Some(begun) = begun_shadow(conn, wanted)?
-        && contains(conn, &begun, until)?
+        && contains(conn, &begun.at, until)?
+        && (with == Begin::WithSnapshot || begun.snapshot == Position::ZERO)
     {
         if indexed {
             index_shadow(conn, wanted.tables)?;
         }
-        tracing::info!(position = begun.position.0, "a rebuild that was interrupted goes on");
+        tracing::info!(position = begun.at.position.0, "a rebuild that was interrupted goes on");
         return Ok(begun);
     }
     create_shadow(conn, wanted, &start, indexed)?;
-    Ok(start)
+    Ok(Begun { at: start, snapshot: Position::ZERO })
 }
 
 fn contains(conn: &Connection, begun: &Checkpoint, until: &Checkpoint) -> Result<bool, StoreError> {
@@ -232,7 +276,7 @@ impl TaskStore {
             }
             ReadSide::Redis(_) => {
                 let Repairs { position, repaired, .. } = self.repair(tables, note)?;
-                return Ok(Rebuilt { position, resumed: Position::ZERO, differed: Some(repaired) });
+                return Ok(Rebuilt { position, differed: Some(repaired), ..Rebuilt::default() });
             }
         };
         let conn = pool.open()?;
@@ -241,7 +285,7 @@ impl TaskStore {
             let until = head(conn, Head::Log)?;
             let passing_over = passed_over(conn, until.position)?;
             let wanted = Wanted { tables: &owned, passing_over: &passing_over };
-            Ok((begin(conn, &wanted, &until, true)?, passing_over))
+            Ok((begin(conn, &wanted, &until, Begin::AtTheStart, true)?, passing_over))
         })?;
         let mut shadow = Beside { store: self, conn: &conn };
         for _ in 0..ROUNDS_MAX {
@@ -254,13 +298,13 @@ impl TaskStore {
                 continue;
             }
             let (owned, passing_over) = (tables.to_vec(), passing_over.clone());
-            let swapped =
-                self.exclusive(Touches::Rows, move |conn| take_the_rest(conn, &owned, &passing_over, begun.log.epoch))?;
+            let swapped = self
+                .exclusive(Touches::Rows, move |conn| take_the_rest(conn, &owned, &passing_over, begun.at.log.epoch))?;
             if let Some(position) = swapped {
                 note(position);
                 while !self.exclusive(Touches::NoRows, |conn| remove_old(conn, SLICE_ROWS))? {}
                 self.note_rebuilds()?;
-                return Ok(Rebuilt { position, resumed: begun.position, differed: None });
+                return Ok(Rebuilt { position, resumed: begun.at.position, ..Rebuilt::default() });
             }
         }
         Err(StoreError::unavailable(format!(

@@ -151,6 +151,12 @@ impl Reader {
 }
 
 impl RedisRead {
+    /// The same store, read through connections of its own.
+    pub(super) fn again(&self) -> Self {
+        let (url, time, facts) = (self.url.clone(), self.time.clone(), self.facts.clone());
+        Self { url, time, idle: Mutex::default(), facts }
+    }
+
     /// Where the store is.
     pub(crate) fn url(&self) -> &RedisUrl {
         &self.url

@@ -18,7 +18,7 @@ use tasklog_replay::{
     follow::{Replica, take},
 };
 
-use super::{Following, OpenOptions, lock::WriterLock, sqlite};
+use super::{Begin, Following, OpenOptions, lock::WriterLock, sqlite};
 use crate::rejection::{Error, Rejection};
 
 /// How often rows that have died are removed.
@@ -129,7 +129,7 @@ impl Replica for SqliteReplica {
     fn go_back(&mut self, to: &Checkpoint) -> Result<(), StoreError> {
         self.folder = None;
         // The shadows are filled beside the tables; a crash leaves them to be thrown away. What counts is one transaction.
-        super::rebuild::fill(&self.path, &self.conn, &PROJECTED, to, &mut |_| {})?;
+        super::rebuild::fill(&self.path, &self.conn, &PROJECTED, to, Begin::WithSnapshot, &mut |_| {})?;
         let transaction = connection::begin(&self.conn)?;
         swap_shadow(&self.conn, &PROJECTED)?;
         SqliteLog::new(&self.conn, Arc::new(SystemClock)).cut_back(to)?;

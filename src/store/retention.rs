@@ -13,7 +13,6 @@ use tasklog_log::{
     sqlite::SqliteLog,
 };
 use tasklog_projections::facts::{AGE, ARCHIVE, EVENTS};
-use tasklog_replay::snapshot::{MakeOptions, Snapshots};
 use uuid::Uuid;
 
 use super::{
@@ -154,29 +153,13 @@ impl TaskStore {
         if until.0 < first.0 + least && first >= facts.trimmed_to {
             return Ok(Some(retained));
         }
-        let snapshots = Snapshots::new(self.own_blobs()?).passing_over(facts.quarantined.iter().copied());
+        let snapshots = self.snapshots()?;
         let covered = self.read(|log, _| Ok(snapshots.newest(log, head.position)?))?;
         if covered.is_none_or(|snapshot| snapshot.checkpoint().position < until.before()) {
-            self.make_snapshot(&snapshots)?;
+            self.snapshot(|_| ())?;
         }
         retained.trimmed = Some(self.trim(&keep)?);
         Ok(Some(retained))
-    }
-
-    fn make_snapshot(&self, snapshots: &Snapshots) -> Result<(), Error> {
-        let options = MakeOptions::default();
-        match &self.inner.read {
-            ReadSide::Sqlite(pool) => {
-                let conn = pool.open()?;
-                let log = SqliteLog::new(&conn, pool.clock());
-                let view = tasklog_projections::sqlite::SqliteView::live(&conn);
-                archive::joined(&log, &view, |log| snapshots.make(log, &options))?;
-            }
-            _ => {
-                self.read(|log, _| Ok(snapshots.make(log, &options)?))?;
-            }
-        }
-        Ok(())
     }
 
     /// The right to a round where several processes write.

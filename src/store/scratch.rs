@@ -34,10 +34,16 @@ impl Scratch {
         SqliteLog::create(&conn)?;
         create_tables(&conn, 1)?;
         create_tables(&conn, 2)?;
-        let start = Checkpoint::start(SqliteLog::new(&conn, Arc::new(SystemClock)).info()?);
-        let wanted = Wanted { tables: &PROJECTED, passing_over: &[] };
-        create_shadow(&conn, &wanted, &start, false)?;
+        shadows(&conn)?;
         Ok(Self { conn, _folder: folder })
+    }
+
+    /// Throws away what is in the tables.
+    ///
+    /// # Errors
+    /// `unavailable`.
+    pub(super) fn clear(&self) -> Result<(), StoreError> {
+        shadows(&self.conn)
     }
 
     /// The tables, at the start of `log`.
@@ -47,4 +53,9 @@ impl Scratch {
     pub(super) fn view(&self, log: &dyn Log) -> Result<SqliteView<'_>, StoreError> {
         Ok(SqliteView::scratch(&self.conn, Checkpoint::start(log.info()?)))
     }
+}
+
+fn shadows(conn: &Connection) -> Result<(), StoreError> {
+    let start = Checkpoint::start(SqliteLog::new(conn, Arc::new(SystemClock)).info()?);
+    create_shadow(conn, &Wanted { tables: &PROJECTED, passing_over: &[] }, &start, false)
 }

@@ -24,7 +24,11 @@ use tasklog_projections::{
 use tasklog_replay::{Report, Verifier};
 
 use super::{
-    Following, OpenOptions, Recording, archive, lock::WriterLock, migrate, pool::Pool, rebuild::rebuild_alone,
+    Following, OpenOptions, Recording, archive,
+    lock::WriterLock,
+    migrate,
+    pool::Pool,
+    rebuild::{Begin, rebuild_alone},
     scratch::Scratch,
 };
 
@@ -69,7 +73,7 @@ pub(super) fn prepare(path: &Path, options: &OpenOptions) -> Result<Prepared, St
         let names: Vec<_> = stale.iter().map(|table| table.name).collect();
         tracing::info!(tables = names.join(", "), "rebuilding from the log");
         note_missing(&conn, &stale)?;
-        rebuild_alone(path, &conn, &stale, &mut |_| {})?;
+        rebuild_alone(path, &conn, &stale, Begin::WithSnapshot, &mut |_| {})?;
     }
     check_heads(&conn)?;
     let clock = Recording::clock(recording, &options.clock);

@@ -14,11 +14,9 @@ use tasklog_projections::{
     View,
     facts::{self, AGE, ARCHIVE, EVENTS, KEEP, PLACE},
 };
-use tasklog_replay::snapshot::Snapshots;
 
 use super::{ReadSide, TaskStore, archive, exclusive::Touches};
 use crate::{
-    blobs::{DirBlobs, RedisBlobs},
     command::CommandOptions,
     facts::Trim,
     rejection::{Error, Rejection},
@@ -74,7 +72,6 @@ pub(super) struct Facts {
     pub(super) keep: Keep,
     /// The first position that a trim has left or will leave.
     pub(super) trimmed_to: Position,
-    pub(super) quarantined: Vec<Position>,
 }
 
 impl Facts {
@@ -85,7 +82,6 @@ impl Facts {
             place: facts::get(view, PLACE, ARCHIVE)?.and_then(|row| row.text.clone()),
             keep: Keep { events, age_ms: number(AGE)? },
             trimmed_to: archive::trimmed_to(view)?,
-            quarantined: facts::quarantined(view)?,
         })
     }
 }
@@ -124,8 +120,8 @@ impl TaskStore {
         if manifest.first().is_none_or(|archived| archived > first) {
             return Err(refuse(format!("the archive at {url} does not begin before event {first}")));
         }
-        let own = self.own_blobs()?;
-        let snapshots = Snapshots::new(Arc::clone(&own)).passing_over(facts.quarantined.iter().copied());
+        let own = self.blobs()?;
+        let snapshots = self.snapshots()?;
         let snapshot = self.read(|log, _| Ok(snapshots.newest(log, head.position)?))?;
         let covered = snapshot.as_ref().map(|snapshot| snapshot.checkpoint().position);
         let covered = covered
@@ -225,19 +221,6 @@ impl TaskStore {
             if done {
                 return Ok(());
             }
-        }
-    }
-
-    /// Where the store keeps its snapshots.
-    pub(super) fn own_blobs(&self) -> Result<Arc<dyn Blobs>, Error> {
-        match &self.inner.read {
-            ReadSide::Sqlite(pool) => {
-                let mut folder = pool.path().as_os_str().to_owned();
-                folder.push(".snapshots");
-                Ok(Arc::new(DirBlobs::new(folder)))
-            }
-            ReadSide::Redis(read) => Ok(Arc::new(RedisBlobs::new(read.url()))),
-            ReadSide::Memory(_) => Err(Rejection::invalid("a store in memory keeps no snapshots").into()),
         }
     }
 }

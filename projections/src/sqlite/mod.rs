@@ -16,7 +16,10 @@ mod sql;
 pub use schema::{
     Built, create_helpers, create_tables, index_statements, read_built, table_exists, table_statement, write_built,
 };
-pub use shadow::{Wanted, begun_shadow, create_shadow, drop_shadow, index_shadow, remove_old, swap_shadow};
+pub use shadow::{
+    Begun, Wanted, begin_loading, begun_shadow, create_shadow, drop_shadow, end_loading, index_shadow, remove_old,
+    swap_shadow,
+};
 use sql::Texts;
 pub use sql::scan_sql;
 

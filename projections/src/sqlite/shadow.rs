@@ -55,11 +55,12 @@ pub fn create_shadow(conn: &Connection, wanted: &Wanted<'_>, at: &Checkpoint, in
         "CREATE TABLE _rebuilding (
            table_name   TEXT    PRIMARY KEY,
            version      INTEGER NOT NULL,
-           passing_over TEXT    NOT NULL
+           passing_over TEXT    NOT NULL,
+           snapshot     INTEGER NOT NULL
          ) STRICT, WITHOUT ROWID;",
     )?;
     for (name, version, passing_over) in wanted.rows() {
-        conn.execute("INSERT INTO _rebuilding VALUES (?1, ?2, ?3)", params![name, version, passing_over])?;
+        conn.execute("INSERT INTO _rebuilding VALUES (?1, ?2, ?3, 0)", params![name, version, passing_over])?;
     }
     create_tombstones(conn, Area::Shadow)?;
     for table in wanted.tables {
@@ -75,11 +76,39 @@ pub fn create_shadow(conn: &Connection, wanted: &Wanted<'_>, at: &Checkpoint, in
     Ok(())
 }
 
-/// How far an interrupted rebuild of exactly this has come; none if there is none.
+/// A rebuild that was begun.
+#[derive(Clone, Copy, Debug)]
+pub struct Begun {
+    /// How far it has come.
+    pub at: Checkpoint,
+    /// The position of the snapshot that it began with; 0 if it began with nothing.
+    pub snapshot: Position,
+}
+
+/// Gives up the checkpoint of empty shadows while rows of a snapshot are written to them: a half is not to be gone on with.
+///
+/// # Errors
+/// `unavailable` or `read_only`.
+pub fn begin_loading(conn: &Connection) -> Result<(), StoreError> {
+    remove_head(conn, Head::Shadow)
+}
+
+/// Notes that all rows of the snapshot at `at` are there.
+///
+/// # Errors
+/// `unavailable` or `read_only`.
+pub fn end_loading(conn: &Connection, at: &Checkpoint) -> Result<(), StoreError> {
+    let transaction = connection::begin(conn)?;
+    conn.execute("UPDATE _rebuilding SET snapshot = ?1", [at.position.to_i64()])?;
+    write_head(conn, Head::Shadow, at)?;
+    Ok(transaction.commit()?)
+}
+
+/// An interrupted rebuild of exactly this; none if there is none.
 ///
 /// # Errors
 /// `unavailable`, `corrupt`.
-pub fn begun_shadow(conn: &Connection, wanted: &Wanted<'_>) -> Result<Option<Checkpoint>, StoreError> {
+pub fn begun_shadow(conn: &Connection, wanted: &Wanted<'_>) -> Result<Option<Begun>, StoreError> {
     if !table_exists(conn, "_rebuilding")? {
         return Ok(None);
     }
@@ -94,7 +123,9 @@ pub fn begun_shadow(conn: &Connection, wanted: &Wanted<'_>) -> Result<Option<Che
             return Ok(None);
         }
     }
-    read_head(conn, Head::Shadow)
+    let snapshot: i64 = conn.query_row("SELECT max(snapshot) FROM _rebuilding", [], |row| row.get(0))?;
+    let snapshot = Position::from_i64(snapshot).unwrap_or_default();
+    Ok(read_head(conn, Head::Shadow)?.map(|at| Begun { at, snapshot }))
 }
 
 /// Throws away all shadows, and what swaps have left.

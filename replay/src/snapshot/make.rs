@@ -52,6 +52,21 @@ impl MakeOptions<'_> {
     }
 }
 
+/// A snapshot on its way to its place.
+struct Stoppable<'o> {
+    content: &'o mut dyn Spool,
+    stop: &'o dyn Fn() -> bool,
+}
+
+impl io::Read for Stoppable<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if (self.stop)() {
+            return Err(io::Error::other("it was stopped"));
+        }
+        self.content.read(into)
+    }
+}
+
 /// One event on its way to its row.
 struct Arrived {
     table: usize,
@@ -124,7 +139,7 @@ impl Snapshots {
             spool
                 .rewind()
                 .map_err(|error| StoreError::unavailable_because("reading a snapshot's file again", error))?;
-            if self.blobs.put(&info.name, &mut spool)? {
+            if self.blobs.put(&info.name, &mut Stoppable { content: &mut *spool, stop: options.stop })? {
                 break;
             }
             // The same log gives the same bytes: the one that is there is this one, unless it was damaged.

@@ -16,10 +16,10 @@ use tasklog_projections::{
     redis::{Asked, Flaw, Own, RedisView, Repaired, Role, Said, Seen, Slot, locate, shown, slots},
     sqlite::SqliteView,
 };
-use tasklog_replay::{Difference, Finding, Problem, Report, Verifier};
+use tasklog_replay::{Difference, Finding, Problem, Report, Verifier, snapshot::Snapshots};
 
 use super::{rebuild::Repairs, turn::Turn};
-use crate::store::{archive, scratch::Scratch, sqlite::VERIFY_PAGE_EVENTS};
+use crate::store::{archive, scratch::Scratch, snapshots::begin_with, sqlite::VERIFY_PAGE_EVENTS};
 
 /// Entities looked at, and repaired, by one script.
 const ENTITIES_PER_LOOK: usize = 64;
@@ -94,6 +94,23 @@ impl<'a> Audit<'a> {
             repairs: Repairs::default(),
             strays: HashSet::new(),
         })
+    }
+
+    /// Begins with the newest usable snapshot, if there is one, instead of the first event.
+    pub(super) fn begin_with(&mut self, snapshots: &Snapshots, scratch: &'a Scratch) -> Result<(), StoreError> {
+        let head = self.log.head()?.position;
+        let fresh = &mut self.fresh;
+        let (at, half) =
+            archive::joined(self.log, self.live, |log| begin_with(snapshots, log, head, &PROJECTED, fresh));
+        if half {
+            scratch.clear()?;
+            self.fresh = scratch.view(self.log)?;
+        }
+        if let Some(at) = at {
+            self.verifier = Verifier::after_snapshot(at.position, &self.fresh, facts::quarantined(self.live)?)?;
+            self.reached = at;
+        }
+        Ok(())
     }
 
     /// What was repaired.
