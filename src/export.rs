@@ -80,6 +80,9 @@ struct Footer {
     sha256: String,
 }
 
+/// Shows an event: its key, and its payload as JSON.
+pub type Show<'e> = dyn FnMut(&Event) -> Result<(String, String), Error> + 'e;
+
 /// What is exported, and how it is shown.
 pub struct Exporting<'e> {
     /// From the commit that holds this position on.
@@ -90,8 +93,8 @@ pub struct Exporting<'e> {
     pub masked: bool,
     /// ms: what offset 0 stands for, if the store keeps a recording's time.
     pub recording_from: Option<Millis>,
-    /// The key of an event and its payload as JSON, to be shown.
-    pub show: &'e mut dyn FnMut(&Event) -> Result<(String, String), Error>,
+    /// What is shown of an event.
+    pub show: &'e mut Show<'e>,
 }
 
 /// Writes a log as lines; answers how many events there were, and the last position.

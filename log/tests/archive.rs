@@ -221,6 +221,24 @@ fn a_missing_or_shortened_segment_is_named_with_the_positions_lost() {
 }
 
 #[test]
+fn a_checked_page_that_meets_a_lost_segment_names_it() {
+    let (blobs, mut log) = archived();
+    log.adopt(&commits_after(&log)).unwrap();
+    seal(&Archive::new(Arc::clone(&blobs) as Arc<dyn Blobs>), &log, 1, true);
+    log.trim(Position(4));
+    let name = "segments/00000000000000000003-00000000000000000003.tlseg";
+    blobs.delete(name).unwrap();
+    let archive = Archive::new(Arc::clone(&blobs) as Arc<dyn Blobs>);
+    let whole = ArchivedLog::new(&log, Some(&archive));
+    for after in [0, 2] {
+        let error = read_checked(&whole, Position(after), 10).unwrap_err().to_string();
+        assert!(error.contains(name) && error.contains("events 3 to 3 are lost"), "{error}");
+    }
+    assert_eq!(read_checked(&whole, Position::ZERO, 1).unwrap(), small()[..1]);
+    assert_eq!(read_checked(&whole, Position(3), 10).unwrap().len(), 1);
+}
+
+#[test]
 fn archiving_again_changes_nothing_and_goes_on_after_a_segment_without_a_manifest() {
     let (blobs, log) = archived();
     let before = blobs.list("").unwrap();

@@ -59,14 +59,14 @@ impl Export {
             Exporting { from: Position(self.from), to: self.to.map(Position), masked, recording_from, show: &mut show };
         let Some(path) = &self.out else {
             let mut out = BufWriter::new(std::io::stdout().lock());
-            store.read(|log, _| export(log, what, &mut out))?;
+            store.read_log(|log| export(log, what, &mut out))?;
             out.flush().map_err(|error| output::io("writing to standard output", error))?;
             return Ok(Ended::Well);
         };
         let failed = |error| output::io(&format!("writing {}", path.display()), error);
         let file = OpenOptions::new().write(true).create_new(true).open(path).map_err(failed)?;
         let mut out = BufWriter::new(file);
-        let (events, last) = store.read(|log, _| export(log, what, &mut out))?;
+        let (events, last) = store.read_log(|log| export(log, what, &mut out))?;
         let file = out.into_inner().map_err(|error| failed(error.into_error()))?;
         file.sync_all().map_err(failed)?;
         let seconds = began.elapsed().as_secs_f64();

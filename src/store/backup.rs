@@ -30,7 +30,7 @@ impl TaskStore {
             let why = "only a store in a file is backed up like this: use tasklog copy, or the server's own backups";
             return Err(Rejection::invalid(why).into());
         };
-        Ok(whole_or_absent(to, |incomplete| copy_into(pool.path(), incomplete).and_then(|()| head_of(incomplete)))?)
+        whole_or_absent(to, |incomplete| copy_into(pool.path(), incomplete).and_then(|()| head_of(incomplete)))
     }
 }
 

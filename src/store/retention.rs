@@ -7,7 +7,7 @@ use std::{
 };
 
 use tasklog_log::{
-    Position, StoreError,
+    Log, Position, StoreError,
     archive::{Manifest, SEGMENT_EVENTS_DEFAULT, Sealing, SegmentInfo},
     redis::Link,
     sqlite::SqliteLog,
@@ -58,6 +58,11 @@ pub struct Retained {
 }
 
 impl TaskStore {
+    /// Lends the log alone, for whoever reads it page by page and takes long.
+    pub(crate) fn read_log<T>(&self, look: impl FnOnce(&dyn Log) -> Result<T, Error>) -> Result<T, Error> {
+        self.inner.read.with_log(look)
+    }
+
     /// What the log's facts say of its retention.
     ///
     /// # Errors

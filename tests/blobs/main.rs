@@ -10,7 +10,7 @@ mod on_redis;
 
 use std::sync::Arc;
 
-use object_store::{local::LocalFileSystem, memory::InMemory};
+use object_store::memory::InMemory;
 use tasklog::{
     blobs::{DirBlobs, ObjectBlobs, RedisBlobs},
     log::{Blobs, MemoryBlobs},
@@ -59,20 +59,6 @@ impl Harness for Objects {
 
     fn blobs(&self) -> Arc<dyn Blobs> {
         self.0.clone()
-    }
-}
-
-/// A folder through `object_store`.
-pub struct LocalObjects(TempDir);
-
-impl Harness for LocalObjects {
-    fn start() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn blobs(&self) -> Arc<dyn Blobs> {
-        let store = LocalFileSystem::new_with_prefix(self.0.path()).unwrap();
-        Arc::new(ObjectBlobs::new(Arc::new(store), "".into(), "file:").unwrap())
     }
 }
 
@@ -130,6 +116,5 @@ places! {
     memory: crate::Memory,
     dir: crate::Dir,
     objects: crate::Objects,
-    local_objects: crate::LocalObjects,
     redis: crate::Redis,
 }
