@@ -3,6 +3,8 @@
 
 mod quarantine;
 mod rebuilt;
+mod retention;
 
 pub use quarantine::{Lift, Quarantine};
 pub use rebuilt::NoteRebuild;
+pub use retention::{SetKeep, SetPlace, Trim};

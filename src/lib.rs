@@ -87,6 +87,7 @@ pub mod config;
 pub mod copy;
 pub mod decision;
 pub mod engine;
+pub mod export;
 pub mod facts;
 pub mod follow;
 pub mod fork;

@@ -17,6 +17,7 @@
 //! ```
 
 mod adopt;
+pub mod archive;
 mod blobs;
 mod checksum;
 mod clock;

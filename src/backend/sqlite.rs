@@ -11,7 +11,7 @@ use tasklog_log::{
 use tasklog_projections::{View, sqlite::SqliteView};
 
 use super::Backend;
-use crate::rows::Below;
+use crate::{rows::Below, store::archive};
 
 /// Log and tables in one SQLite file: an append and its projection are one transaction.
 pub struct SqliteBackend {
@@ -61,7 +61,7 @@ impl Below for SqliteBackend {
     }
 
     fn event(&mut self, position: Position) -> Result<Event, StoreError> {
-        super::event_at(&self.log(), position)
+        archive::joined(&self.log(), &SqliteView::live(&self.conn), |log| super::event_at(log, position))
     }
 }
 

@@ -3,6 +3,7 @@
 //! Each figure runs the store and the baseline in turn, several rounds of each, and takes the median of the ratios: the
 //! machine's mood changes from second to second, and both sides should share it.
 
+mod archive;
 mod jobs;
 mod raw;
 mod reads;
@@ -78,7 +79,7 @@ impl Figure {
 /// The store's.
 pub fn run(plan: &Plan, scratch: &Path, mut tell: impl FnMut(Figure)) -> Result<(), Error> {
     type Group = fn(&Plan, &Path, &mut dyn FnMut(Figure)) -> Result<(), Error>;
-    let groups: [(&[&str], Group); 8] = [
+    let groups: [(&[&str], Group); 9] = [
         (&["sequential_ratio"], writes::sequential),
         (&["concurrent_ratio"], writes::concurrent),
         (&["transact_ratio", "bytes_per_event"], writes::transact),
@@ -87,6 +88,7 @@ pub fn run(plan: &Plan, scratch: &Path, mut tell: impl FnMut(Figure)) -> Result<
         (&["jobs_per_s"], jobs::throughput),
         (&["jobs_backlog_ratio"], jobs::backlog),
         (&["rebuild_ratio", "fold_ratio", "rebuild_rss_mb"], replay::replay),
+        (&["archive_bytes_per_event", "archive_events_per_s"], archive::archive),
     ];
     for (names, group) in groups {
         let wanted = plan.only.as_ref().is_none_or(|only| names.iter().any(|name| name.contains(&**only)));

@@ -2,7 +2,9 @@
 
 mod against;
 mod apply;
+mod archive;
 mod at;
+mod backup;
 mod bench;
 mod blame;
 mod catalogue;
@@ -12,6 +14,7 @@ mod copy;
 mod diff;
 mod epoch;
 mod events;
+mod export;
 mod fields;
 mod follow;
 mod fork;
@@ -109,7 +112,19 @@ enum Verb {
     Commands(catalogue::Commands),
     /// Make a recorded day of one orchestrator
     Generate(catalogue::Generate),
-    /// Take over data of other systems
+    /// Seal the log into segments at another place, or verify these
+    Archive(archive::Archive),
+    /// Remove from the log what the archive and a snapshot have
+    Trim(archive::Trim),
+    /// Show or say how much of the log is kept where
+    Retention(archive::Retention),
+    /// Write the log as lines of JSON
+    Export(export::Export),
+    /// Make a consistent copy of a store's file while it is written to
+    Backup(backup::Backup),
+    /// Make a store of a backup, in a new epoch
+    Restore(backup::Restore),
+    /// Take over an exported log, or data of other systems
     #[command(subcommand)]
     Import(import::Import),
     /// Measure speed and size against a raw baseline in the same run
@@ -216,6 +231,12 @@ fn run(verb: Verb, context: &Context) -> Result<Ended, Error> {
         Verb::Copy(verb) => verb.run(context),
         Verb::Commands(verb) => verb.run(context),
         Verb::Generate(verb) => verb.run(context),
+        Verb::Archive(verb) => verb.run(context),
+        Verb::Trim(verb) => verb.run(context),
+        Verb::Retention(verb) => verb.run(context),
+        Verb::Export(verb) => verb.run(context),
+        Verb::Backup(verb) => verb.run(context),
+        Verb::Restore(verb) => verb.run(context),
         Verb::Import(verb) => verb.run(context),
         Verb::Bench(verb) => verb.run(context),
         Verb::Completions { shell } => {

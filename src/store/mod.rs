@@ -1,6 +1,8 @@
 //! The facade: open a store, run commands, ask queries.
 
+pub(crate) mod archive;
 mod at;
+mod backup;
 mod epoch;
 pub(crate) mod exclusive;
 mod lock;
@@ -13,13 +15,16 @@ mod recording;
 pub(crate) mod redis;
 mod redis_copy;
 mod replica;
+mod retention;
 mod scratch;
 mod snapshots;
 pub mod sqlite;
 mod tree;
+mod trim;
 mod url;
 
 pub use at::{Differed, ParseWhenError, Scope, When};
+pub use backup::restore;
 pub use epoch::Epoch;
 pub use marker::Following;
 pub(crate) use rebuild::PAGE_EVENTS;
@@ -28,8 +33,10 @@ pub use recording::{RECORDING_FROM, Recording};
 pub use redis::Repairs;
 pub(crate) use redis_copy::RedisCopy;
 pub(crate) use replica::{Role, SqliteReplica};
+pub use retention::{Retained, Retention};
 pub use snapshots::SNAPSHOT_EVERY_DEFAULT;
 pub use tree::Against;
+pub use trim::{Bound, Keep, Trimmed};
 pub use url::{ParseUrlError, StoreUrl};
 
 use std::{
@@ -225,7 +232,11 @@ impl TaskStore {
             recording,
             _lock: None,
         };
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = Arc::new(inner);
+        if inner.committer.is_some() {
+            retention::watch(&inner);
+        }
+        Ok(Self { inner })
     }
 
     fn open_sqlite(path: &Path, options: OpenOptions) -> Result<Self, Error> {
@@ -268,6 +279,7 @@ impl TaskStore {
             _lock: Some(Held { name: name.clone(), lock: Some(prepared.lock) }),
         });
         open.get_or_insert_default().insert(name, Arc::downgrade(&inner));
+        retention::watch(&inner);
         drop(open);
         let store = Self { inner };
         store.note_rebuilds()?;

@@ -11,7 +11,7 @@ use tasklog_log::{
 };
 use tasklog_projections::{View, sqlite::SqliteView};
 
-use super::{at::AtRead, redis::RedisRead};
+use super::{archive, at::AtRead, redis::RedisRead};
 use crate::{backend::MemoryBackend, rejection::Error};
 
 /// Idle connections kept; more are opened while more callers read at once, and closed afterwards.
@@ -33,7 +33,13 @@ pub(crate) enum ReadSide {
 }
 
 impl ReadSide {
+    /// Lends the log, joined with its archive, and the tables.
     pub(crate) fn with<T>(&self, look: impl FnOnce(&dyn Log, &dyn View) -> Result<T, Error>) -> Result<T, Error> {
+        self.with_hot(|log, view| archive::joined(log, view, |log| look(log, view)))
+    }
+
+    /// Lends the log as the store itself has it, and the tables.
+    pub(crate) fn with_hot<T>(&self, look: impl FnOnce(&dyn Log, &dyn View) -> Result<T, Error>) -> Result<T, Error> {
         match self {
             Self::Memory(backend) => look(&backend.log, &backend.view.frozen()),
             Self::Redis(read) => read.with(|log, view| look(log, view)),
@@ -52,16 +58,17 @@ impl ReadSide {
 }
 
 impl ReadSide {
-    /// Lends log and tables without holding one state: each row and each page is one moment's, and nobody waits for whoever
-    /// reads for a long time.
+    /// Lends the log, joined with its archive, and tables without holding one state: each row and each page is one moment's,
+    /// and nobody waits for whoever reads for a long time.
     pub(crate) fn with_each(&self, look: &mut Look<'_>) -> Result<(), Error> {
         match self {
             Self::Memory(backend) => look(&backend.log, &backend.view.clone()),
-            Self::Redis(read) => read.with(|log, view| look(log, view)),
+            Self::Redis(read) => read.with(|log, view| archive::joined(log, view, |log| look(log, view))),
             Self::At(read) => read.with(look),
-            Self::Sqlite(pool) => {
-                pool.with(|conn| look(&SqliteLog::new(conn, Arc::clone(&pool.clock)), &SqliteView::live(conn)))
-            }
+            Self::Sqlite(pool) => pool.with(|conn| {
+                let (log, view) = (SqliteLog::new(conn, Arc::clone(&pool.clock)), SqliteView::live(conn));
+                archive::joined(&log, &view, |log| look(log, &view))
+            }),
         }
     }
 
@@ -69,9 +76,12 @@ impl ReadSide {
     pub(crate) fn with_log<T>(&self, look: impl FnOnce(&dyn Log) -> Result<T, Error>) -> Result<T, Error> {
         match self {
             Self::Memory(backend) => look(&backend.log),
-            Self::Redis(read) => read.with(|log, _| look(log)),
+            Self::Redis(read) => read.with(|log, view| archive::joined(log, view, |log| look(log))),
             Self::At(read) => read.with_log(look),
-            Self::Sqlite(pool) => pool.with(|conn| look(&SqliteLog::new(conn, Arc::clone(&pool.clock)))),
+            Self::Sqlite(pool) => pool.with(|conn| {
+                let log = SqliteLog::new(conn, Arc::clone(&pool.clock));
+                archive::joined(&log, &SqliteView::live(conn), |log| look(log))
+            }),
         }
     }
 

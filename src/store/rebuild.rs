@@ -21,7 +21,7 @@ use tasklog_projections::{
 use tasklog_replay::{FOLD_ROWS_MAX, Folder, catch_up_with, compare};
 
 use super::{
-    ReadSide, Repairs, TaskStore,
+    ReadSide, Repairs, TaskStore, archive,
     exclusive::Touches,
     lock::WriterLock,
     migrate, snapshots,
@@ -155,7 +155,9 @@ fn load(path: &Path, conn: &Connection, wanted: &Wanted<'_>, until: &Checkpoint)
     let start = Checkpoint::start(until.log);
     begin_loading(conn)?;
     let mut shadow = SqliteView::scratch(conn, start);
-    let (at, half) = snapshots::begin_with(&kept, &log, until.position, wanted.tables, &mut shadow);
+    let (at, half) = archive::joined(&log, &SqliteView::live(conn), |log| {
+        snapshots::begin_with(&kept, log, until.position, wanted.tables, &mut shadow)
+    });
     if half {
         create_shadow(conn, wanted, &start, false)?;
     }
@@ -202,7 +204,7 @@ fn contains(conn: &Connection, begun: &Checkpoint, until: &Checkpoint) -> Result
         return Ok(true);
     }
     let log = SqliteLog::new(conn, std::sync::Arc::new(tasklog_log::SystemClock));
-    let found = log.event(begun.position)?;
+    let found = archive::joined(&log, &SqliteView::live(conn), |log| log.event(begun.position))?;
     Ok(found.is_some_and(|(commit, _)| commit.meta.id == begun.commit && commit.last() == begun.position))
 }
 
@@ -355,15 +357,17 @@ fn take_the_rest(
     }
     let log = SqliteLog::new(conn, std::sync::Arc::new(tasklog_log::SystemClock));
     let mut folder = Folder::on(tables, &shadow)?.passing_over(passing_over.iter().copied());
-    let mut after = at.position;
-    let pages = std::iter::from_fn(|| {
-        let page = (after < until.position).then(|| tasklog_log::read_checked(&log, after, PAGE_EVENTS))?;
-        if let Some(last) = page.as_ref().ok().and_then(|page| page.last()) {
-            after = last.last();
-        }
-        Some(page)
-    });
-    let reached = catch_up_with(&mut folder, usize::MAX, pages, &mut shadow, |_| {})?;
+    let reached = archive::joined(&log, &SqliteView::live(conn), |log| {
+        let mut after = at.position;
+        let pages = std::iter::from_fn(|| {
+            let page = (after < until.position).then(|| tasklog_log::read_checked(log, after, PAGE_EVENTS))?;
+            if let Some(last) = page.as_ref().ok().and_then(|page| page.last()) {
+                after = last.last();
+            }
+            Some(page)
+        });
+        catch_up_with(&mut folder, usize::MAX, pages, &mut shadow, |_| {})
+    })?;
     if reached.position != until.position {
         return Err(StoreError::corrupt(reached.position.next(), format!("missing from the log: expected {until}")));
     }

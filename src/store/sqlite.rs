@@ -11,7 +11,9 @@ use std::{
 
 use rusqlite::Connection;
 use tasklog_log::{
-    Checkpoint, Clock, Commit, Log, Position, StoreError, read_checked,
+    Checkpoint, Clock, Commit, Log, Position, StoreError,
+    archive::ArchivedLog,
+    read_checked,
     sqlite::{Head, SqliteLog, connection, connection::Access as FileAccess, read_head},
 };
 use tasklog_projections::{
@@ -22,7 +24,7 @@ use tasklog_projections::{
 use tasklog_replay::{Report, Verifier};
 
 use super::{
-    Following, OpenOptions, Recording,
+    Following, OpenOptions, Recording, archive,
     lock::WriterLock,
     migrate,
     pool::Pool,
@@ -202,21 +204,23 @@ pub(crate) fn pages(
     let (sender, receiver) = sync_channel(PAGES_AHEAD);
     let read = move || {
         let log = SqliteLog::new(&conn, Arc::new(tasklog_log::SystemClock));
-        let mut after = after;
-        while after < until {
-            let mut page = read_checked(&log, after, limit);
-            if let Ok(page) = &mut page {
-                page.retain(|commit| commit.last() <= until);
+        archive::joined(&log, &SqliteView::live(&conn), |log| {
+            let mut after = after;
+            while after < until {
+                let mut page = read_checked(log, after, limit);
+                if let Ok(page) = &mut page {
+                    page.retain(|commit| commit.last() <= until);
+                }
+                let ended = page.as_ref().map_or(true, Vec::is_empty);
+                if let Some(last) = page.as_ref().ok().and_then(|page| page.last()) {
+                    after = last.last();
+                }
+                // Whoever folds may have stopped.
+                if sender.send(page).is_err() || ended {
+                    return;
+                }
             }
-            let ended = page.as_ref().map_or(true, Vec::is_empty);
-            if let Some(last) = page.as_ref().ok().and_then(|page| page.last()) {
-                after = last.last();
-            }
-            // Whoever folds may have stopped.
-            if sender.send(page).is_err() || ended {
-                return;
-            }
-        }
+        });
     };
     thread::Builder::new()
         .name("tasklog-read-ahead".into())
@@ -243,12 +247,21 @@ const VERIFY_TAIL_EVENTS: u64 = 50_000;
 ///
 /// # Errors
 /// The store's.
-pub(super) fn verify(conn: &Connection, mut note: impl FnMut(Position)) -> Result<Report, StoreError> {
+pub(super) fn verify(conn: &Connection, note: impl FnMut(Position)) -> Result<Report, StoreError> {
     let log = SqliteLog::new(conn, Arc::new(tasklog_log::SystemClock));
+    archive::joined(&log, &SqliteView::live(conn), |log| verify_joined(conn, log, note))
+}
+
+fn verify_joined(
+    conn: &Connection,
+    log: &ArchivedLog<'_>,
+    mut note: impl FnMut(Position),
+) -> Result<Report, StoreError> {
     let scratch = Scratch::new()?;
-    let mut view = scratch.view(&log)?;
+    let mut view = scratch.view(log)?;
     let quarantined = facts::quarantined(&SqliteView::live(conn))?;
-    let mut verifier = Verifier::new(log.first()?, quarantined).with_tree(kept_in_file(conn)?);
+    // What is before the log's beginning must be in its archive.
+    let mut verifier = Verifier::new(Position(1), quarantined).with_tree(kept_in_file(conn)?);
     let mut step = |verifier: &mut Verifier, view: &mut SqliteView<'_>, leave: u64| -> Result<(), StoreError> {
         loop {
             let head = log.head()?.position;
@@ -263,7 +276,7 @@ pub(super) fn verify(conn: &Connection, mut note: impl FnMut(Position)) -> Resul
     step(&mut verifier, &mut view, VERIFY_TAIL_EVENTS)?;
     let snapshot = conn.unchecked_transaction()?;
     step(&mut verifier, &mut view, 0)?;
-    let report = verifier.finish(&log, &SqliteView::live(conn), &mut view)?;
+    let report = verifier.finish(log, &SqliteView::live(conn), &mut view)?;
     snapshot.commit()?;
     Ok(report)
 }

@@ -10,8 +10,9 @@ mod on_redis;
 
 use std::sync::Arc;
 
+use object_store::memory::InMemory;
 use tasklog::{
-    blobs::{DirBlobs, RedisBlobs},
+    blobs::{DirBlobs, ObjectBlobs, RedisBlobs},
     log::{Blobs, MemoryBlobs},
 };
 use tasklog_testing::RedisServer;
@@ -44,6 +45,20 @@ impl Harness for Dir {
 
     fn blobs(&self) -> Arc<dyn Blobs> {
         Arc::new(DirBlobs::new(self.0.path().join("not/there/yet")))
+    }
+}
+
+/// An object store; this one is in memory.
+pub struct Objects(Arc<dyn Blobs>);
+
+impl Harness for Objects {
+    fn start() -> Self {
+        let place = ObjectBlobs::new(Arc::new(InMemory::new()), "folder/below".into(), "memory:///folder/below");
+        Self(Arc::new(place.unwrap()))
+    }
+
+    fn blobs(&self) -> Arc<dyn Blobs> {
+        self.0.clone()
     }
 }
 
@@ -100,5 +115,6 @@ macro_rules! places {
 places! {
     memory: crate::Memory,
     dir: crate::Dir,
+    objects: crate::Objects,
     redis: crate::Redis,
 }

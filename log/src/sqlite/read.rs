@@ -64,7 +64,7 @@ pub(super) fn positions_of(
 }
 
 /// The first position of the commit that holds `position`; `position` itself if nothing is stored there.
-fn start_of_commit(conn: &Connection, position: Position) -> Result<Position, StoreError> {
+pub(super) fn start_of_commit(conn: &Connection, position: Position) -> Result<Position, StoreError> {
     let mut select = conn
         .prepare_cached("SELECT commit_id, recorded_at, actor, reason, request_id FROM events WHERE position = ?1")?;
     let mut meta_of = |at: Position| -> Result<Option<[Value; 5]>, StoreError> {

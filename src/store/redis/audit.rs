@@ -30,7 +30,7 @@ use tasklog_projections::{
 use tasklog_replay::{Difference, Finding, Problem, Report, Verifier, snapshot::Snapshots};
 
 use super::{rebuild::Repairs, turn::Turn};
-use crate::store::{scratch::Scratch, snapshots::begin_with, sqlite::VERIFY_PAGE_EVENTS};
+use crate::store::{archive, scratch::Scratch, snapshots::begin_with, sqlite::VERIFY_PAGE_EVENTS};
 
 /// Entities looked at, and repaired, by one script.
 const ENTITIES_PER_LOOK: usize = 64;
@@ -109,7 +109,7 @@ impl<'a> Audit<'a> {
         bounds: Bounds,
     ) -> Result<Self, StoreError> {
         let first = match mode {
-            Mode::Verify => log.first()?,
+            Mode::Verify => archive::joined(log, live, |log| log.first())?,
             // A log without its beginning gives other rows.
             Mode::Repair(_) => Position(1),
         };
@@ -135,7 +135,9 @@ impl<'a> Audit<'a> {
     /// Begins with the newest usable snapshot, if there is one, instead of the first event.
     pub(super) fn begin_with(&mut self, snapshots: &Snapshots, scratch: &'a Scratch) -> Result<(), StoreError> {
         let head = self.log.head()?.position;
-        let (at, half) = begin_with(snapshots, self.log, head, &PROJECTED, &mut self.fresh);
+        let fresh = &mut self.fresh;
+        let (at, half) =
+            archive::joined(self.log, self.live, |log| begin_with(snapshots, log, head, &PROJECTED, fresh));
         if half {
             scratch.clear()?;
             self.fresh = scratch.view(self.log)?;
@@ -167,11 +169,13 @@ impl<'a> Audit<'a> {
             let log = Box::new(self.live.checkpoint()?);
             return Err(StoreError::Diverged { checkpoint: Box::new(self.reached), log });
         }
-        if position.0 - self.verifier.position().0 > VERIFY_PAGE_EVENTS as u64 {
-            self.fold_ahead(position, note)?;
-        }
         while self.verifier.position() < position {
-            let page = self.log.read(self.verifier.position(), VERIFY_PAGE_EVENTS)?;
+            let after = self.verifier.position();
+            if position.0 - after.0 > VERIFY_PAGE_EVENTS as u64 && self.log.first()? <= after.next() {
+                self.fold_ahead(position, note)?;
+                continue;
+            }
+            let page = archive::joined(self.log, self.live, |log| log.read(after, VERIFY_PAGE_EVENTS))?;
             self.take(page, position, note)?;
         }
         if self.verifier.unflushed().is_none() {
