@@ -206,7 +206,7 @@ fn the_present_may_go_on_while_somebody_looks_at_the_past() {
 
 /// Folds the tables through a moment, and looks for rows by their keys, beginning with snapshots where there are some.
 fn same_rows(past: &Past<'_>, live: &dyn View, fold: &Fold, position: Position, now: i64) -> Result<(), StoreError> {
-    let moment = Moment::at_position(log, position).unwrap();
+    let moment = Moment::at_position(past.log, position).unwrap();
     let mut view = MemoryView::new(moment.at.log);
     assert!(past.tables(&PROJECTED, &moment, &mut view, u64::MAX)?);
     assert_eq!(view.checkpoint()?, moment.at);
@@ -232,7 +232,7 @@ fn same_rows(past: &Past<'_>, live: &dyn View, fold: &Fold, position: Position, 
 
 #[test]
 fn a_fold_that_begins_with_a_snapshot_gives_the_same_rows() {
-    for (name, mut single) in backends() {
+    for (_, mut single) in backends() {
         play_day(&mut single, LINES);
         let store = single.store();
         let commits = commits(store);
