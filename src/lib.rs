@@ -93,6 +93,7 @@ pub mod fork;
 pub mod generate;
 pub mod keep;
 pub mod meilisearch;
+pub mod proof;
 mod provisional;
 pub mod query;
 pub mod rejection;

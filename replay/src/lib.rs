@@ -17,6 +17,7 @@ mod quarantine;
 pub mod snapshot;
 mod steps;
 mod through;
+mod tree_check;
 mod verify;
 
 pub use as_of::{Moment, MomentError, Past};

@@ -166,7 +166,7 @@ fn payload(commit_event: &Event, mask: &mut Mask) -> (String, Value) {
     (mask.key(table, &commit_event.key), mask.payload(table, value))
 }
 
-fn show(context: &Context, mask: &mut Mask, commit: &Commit, event: &Event) -> Result<(), Error> {
+pub(super) fn show(context: &Context, mask: &mut Mask, commit: &Commit, event: &Event) -> Result<(), Error> {
     let (key, payload) = payload(event, mask);
     let meta = &commit.meta;
     if context.out.json {

@@ -1,10 +1,13 @@
 //! The command line. One file per verb; this one parses and dispatches.
 
+mod against;
 mod apply;
 mod at;
 mod bench;
 mod blame;
 mod catalogue;
+mod check;
+mod checkpoint;
 mod copy;
 mod diff;
 mod epoch;
@@ -15,9 +18,12 @@ mod fork;
 mod import;
 mod info;
 mod input;
+mod keygen;
 mod maintain;
 mod mask;
 mod output;
+mod proof_files;
+mod prove;
 mod quarantine;
 mod replay;
 mod rows;
@@ -77,6 +83,14 @@ enum Verb {
     Info(info::Info),
     /// Check every event, every link and every row against a replay
     Verify(maintain::Verify),
+    /// Print a checkpoint of the log, which later proves that nothing was changed
+    Checkpoint(checkpoint::Checkpoint),
+    /// Write a proof that an event is in the log, or that the log only grew
+    Prove(prove::Prove),
+    /// Check a proof against a checkpoint, without the store
+    Check(Box<check::Check>),
+    /// Make a key that signs checkpoints
+    Keygen(keygen::Keygen),
     /// Rebuild tables from the log, while readers go on
     Rebuild(maintain::Rebuild),
     /// Let replays pass over an event that cannot be folded, take that back, or list what they pass over
@@ -189,6 +203,10 @@ fn run(verb: Verb, context: &Context) -> Result<Ended, Error> {
         Verb::Sql(verb) => verb.run(context),
         Verb::Info(verb) => verb.run(context),
         Verb::Verify(verb) => verb.run(context),
+        Verb::Checkpoint(verb) => verb.run(context),
+        Verb::Prove(verb) => verb.run(context),
+        Verb::Check(verb) => verb.run(context),
+        Verb::Keygen(verb) => verb.run(context),
         Verb::Rebuild(verb) => verb.run(context),
         Verb::Quarantine(verb) => verb.run(context),
         Verb::Snapshot(verb) => verb.run(context),

@@ -43,6 +43,7 @@ impl TaskStore {
             config: self.inner.config.clone(),
             recording: self.inner.recording,
             _maker: None,
+            _tree: None,
             kept: self.inner.kept.clone(),
             _lock: None,
         };

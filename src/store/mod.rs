@@ -16,6 +16,7 @@ mod replica;
 mod scratch;
 mod snapshots;
 pub mod sqlite;
+mod tree;
 mod url;
 
 pub use at::{Differed, ParseWhenError, Scope, When};
@@ -28,6 +29,7 @@ pub use redis::Repairs;
 pub(crate) use redis_copy::RedisCopy;
 pub(crate) use replica::{Role, SqliteReplica};
 pub use snapshots::SNAPSHOT_EVERY_DEFAULT;
+pub use tree::Against;
 pub use url::{ParseUrlError, StoreUrl};
 
 use std::{
@@ -45,6 +47,7 @@ use self::{
     pool::{Pool, ReadSide},
     snapshots::{Kept, Maker},
     sqlite::Readable,
+    tree::TreeKeeper,
 };
 use crate::{
     backend::{MemoryBackend, RedisBackend, SqliteBackend},
@@ -70,6 +73,8 @@ pub struct OpenOptions {
     pub access: Access,
     /// If the store is created: keep the time of a recording whose offsets count from this instant.
     pub recording_from: Option<Millis>,
+    /// Whether a thread keeps the log's Merkle tree up to date as long as the store is open for writing.
+    pub keep_tree: bool,
     /// What stands for the clock of a recording's store between commands; without it, its time stands still.
     pub recording_clock: Option<Arc<dyn Clock>>,
     /// While the store is open for commands, a snapshot is made every so many events, on a thread of its own; 0 for never.
@@ -94,6 +99,7 @@ impl Default for OpenOptions {
             clock: Arc::new(SystemClock),
             access: Access::Write,
             recording_from: None,
+            keep_tree: true,
             recording_clock: None,
             snapshot_every: SNAPSHOT_EVERY_DEFAULT,
         }
@@ -113,6 +119,8 @@ struct Inner {
     // It reads too.
     _maker: Option<Maker>,
     kept: Kept,
+    // The keeper of the tree goes before everything: it reads for itself, and the committer writes for it.
+    _tree: Option<TreeKeeper>,
     // The readers go first: the last connection to be closed folds the write-ahead log into the file, and only the
     // writer's can. Then the committer finishes what was accepted, while the lock still stands.
     read: ReadSide,
@@ -181,6 +189,7 @@ impl TaskStore {
         let inner = Inner {
             _maker: Maker::start(&read, &kept, options.snapshot_every)?,
             kept,
+            _tree: None,
             committer: Some(committer),
             read_only: None,
             read,
@@ -198,10 +207,13 @@ impl TaskStore {
         let (config, actor) = (options.config.clone(), Arc::clone(&options.actor));
         let read_only = writer.is_none().then(|| format!("{url}: it was opened for reading"));
         let start = |writer| Committer::start(move || Engine::new(RedisBackend::open(writer)?, config, actor));
+        let keeps_tree = options.keep_tree && writer.is_some();
+        let keeper = keeps_tree.then(|| TreeKeeper::of_redis(url.clone(), read.time().clone())).transpose()?;
         let read = ReadSide::Redis(Box::new(read));
         let kept = Kept::of(&read);
         let every = if writer.is_some() { options.snapshot_every } else { 0 };
         let inner = Inner {
+            _tree: keeper,
             committer: writer.map(start).transpose()?,
             _maker: Maker::start(&read, &kept, every)?,
             kept,
@@ -241,7 +253,9 @@ impl TaskStore {
         let (file, conn, clock) = (path.to_owned(), prepared.conn, Arc::clone(&prepared.clock));
         let committer = Committer::start(move || Engine::new(SqliteBackend::on(&file, conn, clock)?, config, actor))?;
         let kept = Kept::of(&read);
+        let keeper = options.keep_tree.then(|| TreeKeeper::of_file(path, committer.jobs()?)).transpose()?;
         let inner = Arc::new(Inner {
+            _tree: keeper,
             _maker: Maker::start(&read, &kept, options.snapshot_every)?,
             kept,
             committer: Some(committer),
@@ -282,6 +296,7 @@ impl TaskStore {
         let inner = Inner {
             _maker: None,
             kept: Kept::of(&read),
+            _tree: None,
             committer: None,
             read_only: Some(format!("{}: {why}", path.display())),
             read,
@@ -300,6 +315,7 @@ impl TaskStore {
         let inner = Inner {
             _maker: None,
             kept: Kept::of(&read),
+            _tree: None,
             committer: None,
             read_only: Some(why),
             read,

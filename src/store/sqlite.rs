@@ -28,6 +28,7 @@ use super::{
     pool::Pool,
     rebuild::{Begin, rebuild_alone},
     scratch::Scratch,
+    tree::kept_in_file,
 };
 
 /// Pages read ahead of the fold.
@@ -246,7 +247,8 @@ pub(super) fn verify(conn: &Connection, mut note: impl FnMut(Position)) -> Resul
     let log = SqliteLog::new(conn, Arc::new(tasklog_log::SystemClock));
     let scratch = Scratch::new()?;
     let mut view = scratch.view(&log)?;
-    let mut verifier = Verifier::new(log.first()?, facts::quarantined(&SqliteView::live(conn))?);
+    let quarantined = facts::quarantined(&SqliteView::live(conn))?;
+    let mut verifier = Verifier::new(log.first()?, quarantined).with_tree(kept_in_file(conn)?);
     let mut step = |verifier: &mut Verifier, view: &mut SqliteView<'_>, leave: u64| -> Result<(), StoreError> {
         loop {
             let head = log.head()?.position;
