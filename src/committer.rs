@@ -136,6 +136,11 @@ impl Committer {
         Ok(pending)
     }
 
+    /// Where jobs go, for a thread that must not keep the committer from ending.
+    pub(crate) fn jobs(&self) -> Result<Jobs, StoreError> {
+        Ok(Jobs(self.queue()?.downgrade()))
+    }
+
     /// Queues a job. It is run, or told why it cannot be, before the committer ends. For threads outside an async runtime.
     pub(crate) fn send_job(&self, job: Job) -> Result<(), StoreError> {
         self.queue()?.blocking_send(Work::Job(job)).map_err(|_| stopped())
@@ -148,6 +153,17 @@ impl Committer {
 
     fn queue(&self) -> Result<&mpsc::Sender<Work>, StoreError> {
         self.queue.as_ref().ok_or_else(stopped)
+    }
+}
+
+/// The queue of a committer, as long as that takes something.
+#[derive(Clone)]
+pub(crate) struct Jobs(mpsc::WeakSender<Work>);
+
+impl Jobs {
+    /// [`Committer::send_job`]
+    pub(crate) fn send(&self, job: Job) -> Result<(), StoreError> {
+        self.0.upgrade().ok_or_else(stopped)?.blocking_send(Work::Job(job)).map_err(|_| stopped())
     }
 }
 

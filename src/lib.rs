@@ -90,9 +90,11 @@ pub mod engine;
 pub mod export;
 pub mod facts;
 pub mod follow;
+pub mod fork;
 pub mod generate;
 pub mod keep;
 pub mod meilisearch;
+pub mod proof;
 mod provisional;
 pub mod query;
 pub mod rejection;
@@ -123,3 +125,7 @@ struct SharedKeysPage;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/following.md")]
 struct Following;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/time-travel.md")]
+struct TimeTravel;

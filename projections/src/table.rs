@@ -24,6 +24,8 @@ pub trait Table: 'static {
     const KEY_PREFIX: &'static str;
     /// Columns that hold positions of events.
     const POSITIONS: &'static [&'static str] = &[];
+    /// Members of payloads, however deep, that hold positions of events: where events move, they follow.
+    const PAYLOAD_POSITIONS: &'static [&'static str] = &[];
     /// The row.
     type Row: Row;
     /// The events.
@@ -156,6 +158,8 @@ pub struct TableDef {
     pub key_prefix: &'static str,
     /// [`Table::POSITIONS`]
     pub positions: &'static [&'static str],
+    /// [`Table::PAYLOAD_POSITIONS`]
+    pub payload_positions: &'static [&'static str],
     /// Event types.
     pub events: &'static [EventType],
     /// A row from stored values.
@@ -189,6 +193,7 @@ impl TableDef {
             sensitive: T::SENSITIVE,
             key_prefix: T::KEY_PREFIX,
             positions: T::POSITIONS,
+            payload_positions: T::PAYLOAD_POSITIONS,
             events: T::Event::TYPES,
             load: |cells| Ok(Arc::new(T::Row::from_cells(cells)?)),
             fold: fold::<T>,

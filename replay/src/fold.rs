@@ -12,6 +12,8 @@ pub struct Folder {
     wanted: [bool; PROJECTED.len()],
     slots: Vec<HashMap<Box<str>, Slot, RandomState>>,
     dirty: Vec<(usize, Box<str>)>,
+    /// So many changed rows are kept before it is time to flush.
+    room: usize,
     buried_any: [bool; PROJECTED.len()],
     rules: Rules,
 }
@@ -85,8 +87,8 @@ impl Folder {
             wanted[at] = tables.iter().any(|table| table.name == known.name);
         }
         let slots = PROJECTED.iter().map(|_| HashMap::default()).collect();
-        let rules = Rules::default();
-        Self { wanted, slots, dirty: Vec::new(), buried_any: [false; PROJECTED.len()], rules }
+        let (room, rules) = (FOLD_ROWS_MAX / 2, Rules::default());
+        Self { wanted, slots, dirty: Vec::new(), room, buried_any: [false; PROJECTED.len()], rules }
     }
 
     /// Passes over these events, which somebody has quarantined: each counts as its row's last one and leaves the row as it
@@ -103,6 +105,25 @@ impl Folder {
     pub fn after_snapshot(mut self, position: Position) -> Self {
         self.rules.snapshot = position;
         self
+    }
+
+    /// The same, but with room for so many rows before the first flush: until then [`Folder::entity`] knows everything
+    /// that was folded, and a view that starts empty is not needed.
+    #[must_use]
+    pub fn with_room(self, rows: usize) -> Self {
+        Self { room: rows, ..self }
+    }
+
+    /// The row, if there is one, and the rev of an entity that is at hand; none for one that is not.
+    #[must_use]
+    pub fn entity(&self, table: &TableDef, key: &str) -> Option<(Option<&AnyRow>, Position)> {
+        let at = PROJECTED.iter().position(|known| known.name == table.name)?;
+        self.slots[at].get(key).map(|slot| (slot.row.as_ref(), slot.rev))
+    }
+
+    /// The entities at hand, table by table.
+    pub fn entities(&self) -> impl Iterator<Item = (&'static TableDef, &str)> {
+        PROJECTED.iter().zip(&self.slots).flat_map(|(table, slots)| slots.keys().map(|key| (*table, &**key)))
     }
 
     /// Folds the events of `tables` into a view that may have rows already.
@@ -168,6 +189,7 @@ impl Folder {
 
     /// The row changes since the last flush.
     pub fn changes(&mut self) -> Vec<RowChange> {
+        self.room = FOLD_ROWS_MAX / 2;
         let mut changes = Vec::with_capacity(self.dirty.len());
         for (at, key) in self.dirty.drain(..) {
             let Some(slot) = self.slots[at].get_mut(&key) else { continue };
@@ -190,7 +212,7 @@ impl Folder {
     /// Whether so many rows are waiting that it is time to flush.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.dirty.len() >= FOLD_ROWS_MAX / 2
+        self.dirty.len() >= self.room
     }
 }
 

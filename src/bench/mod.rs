@@ -9,6 +9,7 @@ mod raw;
 mod reads;
 pub(crate) mod redis;
 mod replay;
+mod tree;
 mod workload;
 mod writes;
 
@@ -78,11 +79,12 @@ impl Figure {
 /// The store's.
 pub fn run(plan: &Plan, scratch: &Path, mut tell: impl FnMut(Figure)) -> Result<(), Error> {
     type Group = fn(&Plan, &Path, &mut dyn FnMut(Figure)) -> Result<(), Error>;
-    let groups: [(&[&str], Group); 8] = [
+    let groups: [(&[&str], Group); 9] = [
         (&["sequential_ratio"], writes::sequential),
         (&["concurrent_ratio"], writes::concurrent),
         (&["transact_ratio", "bytes_per_event"], writes::transact),
         (&["read_ratio", "list_ratio"], reads::reads),
+        (&["merkle_overhead_ratio"], tree::overhead),
         (&["jobs_per_s"], jobs::throughput),
         (&["jobs_backlog_ratio"], jobs::backlog),
         (&["rebuild_ratio", "fold_ratio", "rebuild_rss_mb"], replay::replay),

@@ -2,13 +2,14 @@ use std::time::Instant;
 
 use clap::Args;
 use serde_json::json;
-use tasklog_log::{Position, redis::RedisUrl};
+use tasklog_log::{Position, note::VerifierKey, redis::RedisUrl};
 use tasklog_projections::{PROJECTED, TABLES, TableDef};
 
 use super::{
-    Context, Ended,
+    Context, Ended, against,
     mask::Mask,
     output::{self, BAD, GOOD, number},
+    proof_files::{self, CheckpointFile},
     rows::parse_table,
 };
 use crate::{
@@ -17,9 +18,16 @@ use crate::{
 };
 
 /// Check that positions are dense, every checksum and every link holds, and that a replay of the log into fresh tables
-/// gives exactly the live ones.
+/// gives exactly the live ones. The events are compared with the Merkle tree that was kept of them, too.
 #[derive(Args)]
-pub(crate) struct Verify {}
+pub(crate) struct Verify {
+    /// Prove instead that everything this checkpoint covers is unchanged: compute its root from the events
+    #[arg(long, value_name = "CHECKPOINTFILE", value_parser = proof_files::checkpoint)]
+    against: Option<CheckpointFile>,
+    /// The verifier key that must have signed the checkpoint
+    #[arg(long, value_name = "VERIFIERKEY", requires = "against", value_parser = proof_files::verifier_key)]
+    key: Option<VerifierKey>,
+}
 
 /// Rebuild tables from the log, while readers go on. One that was interrupted goes on where it had come to.
 #[derive(Args)]
@@ -34,6 +42,9 @@ pub(crate) struct Rebuild {
 
 impl Verify {
     pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
+        if let Some(checkpoint) = &self.against {
+            return against::verify(context, checkpoint, self.key.as_ref());
+        }
         let store = context.open_to_read()?;
         let began = Instant::now();
         let bar = output::progress(Some(store.head()?.0), "events");
@@ -58,7 +69,7 @@ impl Verify {
         if context.out.json {
             let value = json!({
                 "ok": ok, "head": report.head, "events": report.events, "commits": report.commits, "rows": report.rows,
-                "findings": report.found, "quarantined": report.quarantined, "seconds": seconds,
+                "chunks": report.chunks, "findings": report.found, "quarantined": report.quarantined, "seconds": seconds,
             });
             context.out.line(value.to_string())?;
         } else {
@@ -68,10 +79,11 @@ impl Verify {
                 format!("{}{} findings{}", BAD.render(), number(report.found), BAD.render_reset())
             };
             context.out.line(format!(
-                "{verdict}: {} events in {} commits, dense, with valid checksums and links; {} rows compared with a replay, in {seconds:.1} s",
+                "{verdict}: {} events in {} commits, dense, with valid checksums and links; {} rows compared with a replay, {} chunks of events with the kept Merkle tree, in {seconds:.1} s",
                 number(report.events),
                 number(report.commits),
                 number(report.rows),
+                number(report.chunks),
             ))?;
         }
         Ok(if ok { Ended::Well } else { Ended::Refused })

@@ -1,22 +1,34 @@
 //! The command line. One file per verb; this one parses and dispatches.
 
+mod against;
 mod apply;
 mod archive;
+mod at;
 mod backup;
 mod bench;
+mod blame;
 mod catalogue;
+mod check;
+mod checkpoint;
 mod copy;
+mod diff;
 mod epoch;
 mod events;
 mod export;
+mod fields;
 mod follow;
+mod fork;
 mod import;
 mod info;
 mod input;
+mod keygen;
 mod maintain;
 mod mask;
 mod output;
+mod proof_files;
+mod prove;
 mod quarantine;
+mod replay;
 mod rows;
 mod signals;
 mod snapshot;
@@ -60,12 +72,28 @@ enum Verb {
     Log(events::LogArgs),
     /// Tell everything that happened to one row, field by field
     History(events::HistoryArgs),
+    /// Tell which event last set each field of a row
+    Blame(blame::Blame),
+    /// Tell which rows differ between two moments, or between two stores
+    Diff(diff::Diff),
+    /// Step through events, with the row before and after each
+    Replay(replay::Replay),
+    /// Make a store of the log up to a moment, with events left out and commands added
+    Fork(fork::Fork),
     /// Run a read-only SQL query over the 14 tables and `events`
     Sql(sql::Sql),
     /// Show what the store is and holds
     Info(info::Info),
     /// Check every event, every link and every row against a replay
     Verify(maintain::Verify),
+    /// Print a checkpoint of the log, which later proves that nothing was changed
+    Checkpoint(checkpoint::Checkpoint),
+    /// Write a proof that an event is in the log, or that the log only grew
+    Prove(prove::Prove),
+    /// Check a proof against a checkpoint, without the store
+    Check(Box<check::Check>),
+    /// Make a key that signs checkpoints
+    Keygen(keygen::Keygen),
     /// Rebuild tables from the log, while readers go on
     Rebuild(maintain::Rebuild),
     /// Let replays pass over an event that cannot be folded, take that back, or list what they pass over
@@ -183,9 +211,17 @@ fn run(verb: Verb, context: &Context) -> Result<Ended, Error> {
         Verb::Query(verb) => verb.run(context),
         Verb::Log(verb) => verb.run(context),
         Verb::History(verb) => verb.run(context),
+        Verb::Blame(verb) => verb.run(context),
+        Verb::Diff(verb) => verb.run(context),
+        Verb::Replay(verb) => verb.run(context),
+        Verb::Fork(verb) => verb.run(context),
         Verb::Sql(verb) => verb.run(context),
         Verb::Info(verb) => verb.run(context),
         Verb::Verify(verb) => verb.run(context),
+        Verb::Checkpoint(verb) => verb.run(context),
+        Verb::Prove(verb) => verb.run(context),
+        Verb::Check(verb) => verb.run(context),
+        Verb::Keygen(verb) => verb.run(context),
         Verb::Rebuild(verb) => verb.run(context),
         Verb::Quarantine(verb) => verb.run(context),
         Verb::Snapshot(verb) => verb.run(context),

@@ -33,21 +33,30 @@ impl TaskStore {
         if !matches!(self.inner.read, ReadSide::Sqlite(_)) {
             return Err(Rejection::invalid("only a store in a file has a writing connection").into());
         }
-        let (answer, answered) = sync_channel(1);
-        let run = move |conn: Result<&Connection, StoreError>| {
-            let done = conn.and_then(|conn| {
-                let transaction = connection::begin(conn)?;
-                let done = job(conn)?;
-                transaction.commit()?;
-                Ok(done)
-            });
-            // Whoever waited for it may be gone.
-            let _ = answer.send(done);
-        };
-        self.committer()?.send_job(Job { changes_rows: touches == Touches::Rows, run: Box::new(run) })?;
-        let closed = || StoreError::unavailable("the store was closed before the work was done");
-        Ok(answered.recv().unwrap_or_else(|_| Err(closed()))?)
+        let committer = self.committer()?;
+        Ok(exclusively(|job| committer.send_job(job), touches, job)?)
     }
+}
+
+/// Sends a job that runs in a transaction of its own, and waits for what it has come to.
+pub(super) fn exclusively<T: Send + 'static>(
+    send: impl FnOnce(Job) -> Result<(), StoreError>,
+    touches: Touches,
+    job: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let (answer, answered) = sync_channel(1);
+    let run = move |conn: Result<&Connection, StoreError>| {
+        let done = conn.and_then(|conn| {
+            let transaction = connection::begin(conn)?;
+            let done = job(conn)?;
+            transaction.commit()?;
+            Ok(done)
+        });
+        // Whoever waited for it may be gone.
+        let _ = answer.send(done);
+    };
+    send(Job { changes_rows: touches == Touches::Rows, run: Box::new(run) })?;
+    answered.recv().unwrap_or_else(|_| Err(StoreError::unavailable("the store was closed before the work was done")))
 }
 
 #[cfg(test)]

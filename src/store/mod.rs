@@ -1,6 +1,7 @@
 //! The facade: open a store, run commands, ask queries.
 
 pub(crate) mod archive;
+mod at;
 mod backup;
 mod epoch;
 pub(crate) mod exclusive;
@@ -18,9 +19,11 @@ mod retention;
 mod scratch;
 mod snapshots;
 pub mod sqlite;
+mod tree;
 mod trim;
 mod url;
 
+pub use at::{Differed, ParseWhenError, Scope, When};
 pub use backup::restore;
 pub use epoch::Epoch;
 pub use marker::Following;
@@ -32,6 +35,7 @@ pub(crate) use redis_copy::RedisCopy;
 pub(crate) use replica::{Role, SqliteReplica};
 pub use retention::{Retained, Retention};
 pub use snapshots::SNAPSHOT_EVERY_DEFAULT;
+pub use tree::Against;
 pub use trim::{Bound, Keep, Trimmed};
 pub use url::{ParseUrlError, StoreUrl};
 
@@ -50,6 +54,7 @@ use self::{
     pool::{Pool, ReadSide},
     snapshots::{Kept, Maker},
     sqlite::Readable,
+    tree::TreeKeeper,
 };
 use crate::{
     backend::{MemoryBackend, RedisBackend, SqliteBackend},
@@ -75,6 +80,8 @@ pub struct OpenOptions {
     pub access: Access,
     /// If the store is created: keep the time of a recording whose offsets count from this instant.
     pub recording_from: Option<Millis>,
+    /// Whether a thread keeps the log's Merkle tree up to date as long as the store is open for writing.
+    pub keep_tree: bool,
     /// What stands for the clock of a recording's store between commands; without it, its time stands still.
     pub recording_clock: Option<Arc<dyn Clock>>,
     /// While the store is open for commands, a snapshot is made every so many events, on a thread of its own; 0 for never.
@@ -99,6 +106,7 @@ impl Default for OpenOptions {
             clock: Arc::new(SystemClock),
             access: Access::Write,
             recording_from: None,
+            keep_tree: true,
             recording_clock: None,
             snapshot_every: SNAPSHOT_EVERY_DEFAULT,
         }
@@ -118,6 +126,8 @@ struct Inner {
     // It reads too.
     _maker: Option<Maker>,
     kept: Kept,
+    // The keeper of the tree goes before everything: it reads for itself, and the committer writes for it.
+    _tree: Option<TreeKeeper>,
     // The readers go first: the last connection to be closed folds the write-ahead log into the file, and only the
     // writer's can. Then the committer finishes what was accepted, while the lock still stands.
     read: ReadSide,
@@ -186,6 +196,7 @@ impl TaskStore {
         let inner = Inner {
             _maker: Maker::start(&read, &kept, options.snapshot_every)?,
             kept,
+            _tree: None,
             committer: Some(committer),
             read_only: None,
             read,
@@ -203,10 +214,13 @@ impl TaskStore {
         let (config, actor) = (options.config.clone(), Arc::clone(&options.actor));
         let read_only = writer.is_none().then(|| format!("{url}: it was opened for reading"));
         let start = |writer| Committer::start(move || Engine::new(RedisBackend::open(writer)?, config, actor));
+        let keeps_tree = options.keep_tree && writer.is_some();
+        let keeper = keeps_tree.then(|| TreeKeeper::of_redis(url.clone(), read.time().clone())).transpose()?;
         let read = ReadSide::Redis(Box::new(read));
         let kept = Kept::of(&read);
         let every = if writer.is_some() { options.snapshot_every } else { 0 };
         let inner = Inner {
+            _tree: keeper,
             committer: writer.map(start).transpose()?,
             _maker: Maker::start(&read, &kept, every)?,
             kept,
@@ -250,7 +264,9 @@ impl TaskStore {
         let (file, conn, clock) = (path.to_owned(), prepared.conn, Arc::clone(&prepared.clock));
         let committer = Committer::start(move || Engine::new(SqliteBackend::on(&file, conn, clock)?, config, actor))?;
         let kept = Kept::of(&read);
+        let keeper = options.keep_tree.then(|| TreeKeeper::of_file(path, committer.jobs()?)).transpose()?;
         let inner = Arc::new(Inner {
+            _tree: keeper,
             _maker: Maker::start(&read, &kept, options.snapshot_every)?,
             kept,
             committer: Some(committer),
@@ -292,6 +308,7 @@ impl TaskStore {
         let inner = Inner {
             _maker: None,
             kept: Kept::of(&read),
+            _tree: None,
             committer: None,
             read_only: Some(format!("{}: {why}", path.display())),
             read,
@@ -310,6 +327,7 @@ impl TaskStore {
         let inner = Inner {
             _maker: None,
             kept: Kept::of(&read),
+            _tree: None,
             committer: None,
             read_only: Some(why),
             read,
@@ -335,6 +353,7 @@ impl TaskStore {
             },
             ReadSide::Sqlite(pool) => open_source(&StoreUrl::Sqlite(pool.path().to_owned()))?,
             ReadSide::Redis(read) => open_source(&StoreUrl::Redis(Box::new(read.url().clone())))?,
+            ReadSide::At(_) => return Err(at::not_in_the_past("follow")),
         };
         Follower::start(from, into, options)
     }
@@ -347,6 +366,7 @@ impl TaskStore {
         match &self.inner.read {
             ReadSide::Sqlite(pool) => pool.with(|conn| Ok(Following::read(conn)?)),
             ReadSide::Memory(_) | ReadSide::Redis(_) => Ok(None),
+            ReadSide::At(read) => Self { inner: Arc::clone(read.origin()) }.following(),
         }
     }
 
@@ -467,6 +487,7 @@ impl TaskStore {
             ReadSide::Sqlite(pool) => pool.with(|conn| Ok(migrate::applied(conn)?.unwrap_or_default())),
             ReadSide::Memory(_) => Ok(migrate::SCHEMA_VERSION),
             ReadSide::Redis(read) => read.schema_version(),
+            ReadSide::At(read) => Self { inner: Arc::clone(read.origin()) }.schema_version(),
         }
     }
 
@@ -563,6 +584,7 @@ impl TaskStore {
             ReadSide::Sqlite(pool) => pool.with(|conn| Ok(sqlite::verify(conn, note)?)),
             ReadSide::Memory(backend) => Ok(sqlite::verify_views(&backend.log, &backend.view, note)?),
             ReadSide::Redis(read) => read.with(|log, view| Ok(redis::verify(log, view, note)?)),
+            ReadSide::At(_) => Err(at::not_in_the_past("verify")),
         }
     }
 
@@ -616,6 +638,7 @@ impl TaskStore {
     pub fn open_connection(&self) -> Result<rusqlite::Connection, Error> {
         match &self.inner.read {
             ReadSide::Sqlite(pool) => Ok(pool.open()?),
+            ReadSide::At(read) => read.open_connection(),
             ReadSide::Memory(_) => Err(Rejection::invalid("a store in memory has no SQL").into()),
             ReadSide::Redis(_) => Err(Rejection::invalid(NO_SQL_IN_REDIS).into()),
         }
@@ -628,6 +651,7 @@ impl TaskStore {
     pub fn with_connection<T>(&self, look: impl FnOnce(&rusqlite::Connection) -> Result<T, Error>) -> Result<T, Error> {
         match &self.inner.read {
             ReadSide::Sqlite(pool) => pool.with(look),
+            ReadSide::At(read) => read.with_connection(look),
             ReadSide::Memory(_) => Err(Rejection::invalid("a store in memory has no SQL").into()),
             ReadSide::Redis(_) => Err(Rejection::invalid(NO_SQL_IN_REDIS).into()),
         }

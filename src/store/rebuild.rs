@@ -271,6 +271,7 @@ impl TaskStore {
     pub fn rebuild(&self, tables: &[&'static TableDef], mut note: impl FnMut(Position)) -> Result<Rebuilt, Error> {
         let pool = match &self.inner.read {
             ReadSide::Sqlite(pool) => pool,
+            ReadSide::At(_) => return Err(super::at::not_in_the_past("rebuilding")),
             ReadSide::Memory(_) => {
                 return Err(Rejection::invalid("a store in memory is built anew each time it is opened").into());
             }

@@ -2,6 +2,7 @@
 //! program built them.
 
 mod audit;
+mod look_through;
 mod notice;
 mod rebuild;
 mod turn;

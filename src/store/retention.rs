@@ -126,7 +126,9 @@ impl TaskStore {
                 Ok(past.seal(&SqliteLog::new(&conn, pool.clock()), how, note)?)
             }
             ReadSide::Redis(read) => read.with(|log, _| Ok(past.seal(log, how, note)?)),
-            ReadSide::Memory(_) => Err(Rejection::invalid("a store in memory ends with its process").into()),
+            ReadSide::Memory(_) | ReadSide::At(_) => {
+                Err(Rejection::invalid("a store in memory or of an earlier moment is not archived").into())
+            }
         }
     }
 

@@ -47,6 +47,7 @@ pub(super) fn of_file(file: &Path, quarantined: impl IntoIterator<Item = Positio
 }
 
 /// The snapshots of a store, and where they are.
+#[derive(Clone)]
 pub(super) struct Kept {
     blobs: Arc<dyn Blobs>,
     snapshots: Snapshots,
@@ -57,6 +58,7 @@ impl Kept {
         let blobs: Arc<dyn Blobs> = match read {
             ReadSide::Sqlite(pool) => Arc::new(DirBlobs::new(folder(pool.path()))),
             ReadSide::Memory(_) => Arc::new(MemoryBlobs::default()),
+            ReadSide::At(read) => return read.origin().kept.clone(),
             ReadSide::Redis(read) => Arc::new(RedisBlobs::new(read.url())),
         };
         Self { snapshots: Snapshots::new(Arc::clone(&blobs)), blobs }
@@ -94,6 +96,9 @@ impl TaskStore {
     /// # Errors
     /// `read_only` if the place cannot be written to; `corrupt`, naming the event that cannot be folded; the store's.
     pub fn snapshot(&self, note: impl Fn(Position)) -> Result<SnapshotInfo, Error> {
+        if self.moment().is_some() {
+            return Err(super::at::not_in_the_past("making a snapshot"));
+        }
         let options = MakeOptions { note: &note, ..MakeOptions::default() };
         make(&self.inner.read, &self.snapshots()?, options)
     }

@@ -30,6 +30,7 @@ use super::{
     pool::Pool,
     rebuild::{Begin, rebuild_alone},
     scratch::Scratch,
+    tree::kept_in_file,
 };
 
 /// Pages read ahead of the fold.
@@ -258,8 +259,9 @@ fn verify_joined(
 ) -> Result<Report, StoreError> {
     let scratch = Scratch::new()?;
     let mut view = scratch.view(log)?;
+    let quarantined = facts::quarantined(&SqliteView::live(conn))?;
     // What is before the log's beginning must be in its archive.
-    let mut verifier = Verifier::new(Position(1), facts::quarantined(&SqliteView::live(conn))?);
+    let mut verifier = Verifier::new(Position(1), quarantined).with_tree(kept_in_file(conn)?);
     let mut step = |verifier: &mut Verifier, view: &mut SqliteView<'_>, leave: u64| -> Result<(), StoreError> {
         loop {
             let head = log.head()?.position;

@@ -214,8 +214,8 @@ impl TaskStore {
                     self.exclusive(Touches::NoRows, move |conn| SqliteLog::new(conn, clock).trim(before, TRIM_EVENTS))?
                 }
                 ReadSide::Redis(read) => read.with(|log, _| Ok(log.trim(head.log, before, TRIM_EVENTS)?))?,
-                ReadSide::Memory(_) => {
-                    return Err(Rejection::invalid("a store in memory ends with its process: it is not trimmed").into());
+                ReadSide::Memory(_) | ReadSide::At(_) => {
+                    return Err(Rejection::invalid("a store in memory or of an earlier moment is not trimmed").into());
                 }
             };
             if done {

@@ -11,6 +11,8 @@ pub enum Head {
     Log,
     /// The commit that the tables in this file reflect.
     Tables,
+    /// The commit through which the log's Merkle tree is kept.
+    Tree,
     /// The commit that tables being rebuilt in this file reflect so far.
     Shadow,
 }
@@ -20,6 +22,7 @@ impl Head {
         match self {
             Self::Log => "log",
             Self::Tables => "tables",
+            Self::Tree => "tree",
             Self::Shadow => "shadow",
         }
     }

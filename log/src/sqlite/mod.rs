@@ -338,6 +338,16 @@ impl Log for SqliteLog<'_> {
         }
     }
 
+    fn positions_of(
+        &self,
+        table: &str,
+        key: &str,
+        after: Position,
+        through: Position,
+    ) -> Result<Vec<Position>, StoreError> {
+        read::positions_of(self.conn, table, key, after, through)
+    }
+
     fn event(&self, position: Position) -> Result<Option<(Commit, usize)>, StoreError> {
         if position == Position::ZERO || position > self.head()?.position {
             return Ok(None);

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use rusqlite::{
-    Connection, OptionalExtension, Row,
+    Connection, OptionalExtension, Row, params,
     types::{Value, ValueRef},
 };
 use uuid::Uuid;
@@ -41,6 +41,26 @@ pub(super) fn commit_around(conn: &Connection, position: Position) -> Result<(Co
     let commit = (!found.is_empty()).then(|| found.swap_remove(0)).ok_or_else(missing)?;
     let index = commit.events.iter().position(|event| event.position == position).ok_or_else(missing)?;
     Ok((commit, index))
+}
+
+/// The positions of one entity's events after `after` through `through`; no row is taken apart for it.
+pub(super) fn positions_of(
+    conn: &Connection,
+    table: &str,
+    key: &str,
+    after: Position,
+    through: Position,
+) -> Result<Vec<Position>, StoreError> {
+    let mut select = conn.prepare_cached(
+        "SELECT position FROM events WHERE position > ?1 AND position <= ?2 AND key = ?3 AND table_name = ?4 \
+         ORDER BY position",
+    )?;
+    let mut rows = select.query(params![after.to_i64(), through.to_i64(), key, table])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(position(row, 0)?);
+    }
+    Ok(found)
 }
 
 /// The first position of the commit that holds `position`; `position` itself if nothing is stored there.

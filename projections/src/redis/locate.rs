@@ -5,6 +5,7 @@ use super::{
     names::{escaped, suffix},
     order,
     shape::{Shape, shape},
+    slot::What,
 };
 use crate::{PROJECTED, TableDef};
 
@@ -53,6 +54,21 @@ pub fn locate(names: &Names, key: &str) -> Option<(&'static TableDef, Role)> {
         None => row_key(table, rest).map_or(Role::Foreign, Role::Row),
     };
     Some((table, role))
+}
+
+/// The table whose row has a key of its own with this name; none for every other key, which [`locate`] is for. It looks at
+/// the beginning only.
+#[must_use]
+pub fn row_key_of(names: &Names, key: &[u8]) -> Option<&'static TableDef> {
+    let rest = key.strip_prefix(names.prefix().as_bytes())?.strip_prefix(b":")?;
+    let colon = rest.iter().position(|byte| *byte == b':')?;
+    let (first, rest) = (&rest[..colon], &rest[colon + 1..]);
+    let table = PROJECTED.into_iter().find(|table| table.key_prefix.as_bytes() == first)?;
+    let is_row = match shape(table) {
+        Shape::Run => false,
+        _ => !rest.starts_with(b"_"),
+    };
+    is_row.then_some(table)
 }
 
 fn helper_role(names: &Names, table: &'static TableDef, key: &str, helper: &str) -> Option<Role> {
@@ -110,6 +126,15 @@ impl Role {
             Self::Tombstones => (text(element).and_then(known), field()),
             Self::BuriedAt => (text(element).and_then(known), scored()),
             Self::Foreign => (None, field()),
+        }
+    }
+
+    /// What kind of slots the elements of a key with this role are.
+    pub(super) const fn what(&self) -> What {
+        match self {
+            Self::Set | Self::Seconds(_) => What::Member,
+            Self::Runs(_) | Self::SortedSet | Self::Index(_) | Self::BuriedAt => What::Scored,
+            Self::Row(_) | Self::Foreign | Self::Revs(_) | Self::Unique | Self::Tombstones => What::Field,
         }
     }
 

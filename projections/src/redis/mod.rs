@@ -5,6 +5,7 @@
 //! `ops.lua`, which checks and runs them. Nothing here uses SCAN or KEYS.
 
 mod audit;
+mod bulk;
 mod expire;
 mod locate;
 mod names;
@@ -16,11 +17,12 @@ mod slot;
 mod sweep;
 
 pub use audit::{Asked, Element, Flaw, Look, Repaired, Seen, Verdict, shown};
-pub use locate::{Role, locate};
+pub use bulk::{Bulk, Expected, Found, KeyWalk, Notes, Page as BulkPage, Prints, Sums};
+pub use locate::{Role, locate, row_key_of};
 pub use names::{Names, escaped, suffix};
 pub use op::{Arg, Op, takes};
 pub use shape::{Expiry, has_index_set};
-pub use slot::{Own, Said, Slot, Slots, slots};
+pub use slot::{Own, Said, Slot, Slots, creation, slots};
 
 use std::{
     collections::HashMap,

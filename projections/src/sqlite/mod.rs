@@ -112,6 +112,16 @@ impl<'c> SqliteView<'c> {
         Ok(page)
     }
 
+    /// How many deletions of rows of a table are remembered.
+    ///
+    /// # Errors
+    /// `unavailable`.
+    pub fn count_tombstones(&self, table: &TableDef) -> Result<u64, StoreError> {
+        let text = format!("SELECT count(*) FROM {}_tombstones WHERE table_name = ?1", self.area.prefix());
+        let count: i64 = self.conn.prepare_cached(&text)?.query_row([table.name], |row| row.get(0))?;
+        Ok(count.unsigned_abs())
+    }
+
     fn put(&self, change: &RowChange) -> Result<(), StoreError> {
         let RowChange { table, key, before, buried, after, rev, at } = change;
         match (before, after) {

@@ -91,6 +91,7 @@ impl Snapshots {
     pub fn make(&self, log: &dyn Log, options: &MakeOptions<'_>) -> Result<SnapshotInfo, StoreError> {
         let target = end_of_commit(log, options.through)?;
         let mut base = self.newest(log, target)?;
+        self.remove_lost(log, base.as_ref().map_or(Position::ZERO, |base| base.checkpoint.position))?;
         if base.is_none() && log.first()? > Position(1) {
             let first = log.first()?;
             return Err(StoreError::unavailable(format!(

@@ -28,7 +28,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tasklog_log::{Blobs, Checkpoint, Log, Position, StoreError};
+use tasklog_log::{BlobReader, Blobs, Checkpoint, Log, Position, StoreError};
 
 use self::{
     file::File,
@@ -164,6 +164,17 @@ impl Snapshots {
             Ok(file) => Ok(Contents::of(file)),
             Err(why) => Err(why.clone()),
         })
+    }
+
+    /// Copies one of them, whose digest must be right, to another place; false if that has it.
+    ///
+    /// # Errors
+    /// `corrupt` for a damaged one; `unavailable`; `read_only`.
+    pub fn copy(&self, info: &SnapshotInfo, to: &dyn Blobs) -> Result<bool, StoreError> {
+        if let Err(why) = &*self.file(info)? {
+            return Err(StoreError::corrupt_store(format!("{}: {why}", info.name)));
+        }
+        to.put(&info.name, &mut BlobReader::new(&*self.blobs, &info.name))
     }
 
     fn file(&self, info: &SnapshotInfo) -> Result<Known, StoreError> {

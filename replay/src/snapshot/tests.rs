@@ -1,5 +1,5 @@
 #![allow(clippy::unwrap_used)]
-use std::sync::Arc;
+use std::{io::Cursor, sync::Arc};
 
 use tasklog_log::{
     Blobs, Chain, CommitId, CommitMeta, Condition, Entity, Log, LogId, LogInfo, ManualClock, MemoryBlobs, NewCommit,
@@ -14,7 +14,7 @@ use tasklog_projections::{
     tables::idempotency_cache::{self, IdempotencyEvent, IdempotencyKeyRecorded, IdempotencyKeyReleased, KeySource},
 };
 
-use super::{MakeOptions, Snapshots, file::File};
+use super::{MakeOptions, SnapshotInfo, Snapshots, file::File, format::Directory, write::Writer};
 use crate::{Folder, catch_up_with, live_rows};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
@@ -24,6 +24,8 @@ struct Given {
     log: MemoryLog,
     revs: MemoryRevs,
     now: i64,
+    /// Differs in each history of the log.
+    history: u128,
 }
 
 type Change = (&'static str, &'static str, Vec<u8>, &'static str, Chain);
@@ -63,7 +65,7 @@ impl Given {
     fn log() -> Self {
         let mut log = MemoryLog::new(Arc::new(ManualClock::at(0)));
         log.adopt_identity(LogInfo { id: LogId::from_u128(0xabc), epoch: 1 }).unwrap();
-        Self { log, revs: MemoryRevs::default(), now: 0 }
+        Self { log, revs: MemoryRevs::default(), now: 0, history: 0 }
     }
 
     fn commit(&mut self, at: i64, changes: impl IntoIterator<Item = Change>) -> &mut Self {
@@ -84,7 +86,7 @@ impl Given {
             payload: change.2.clone(),
         });
         let meta = CommitMeta {
-            id: CommitId(LogId::from_u128(u128::from(head.0) + 1)),
+            id: CommitId(LogId::from_u128((self.history << 64) + u128::from(head.0) + 1)),
             actor: "a".into(),
             reason: None,
             request_id: None,
@@ -129,7 +131,7 @@ fn memory() -> (Arc<MemoryBlobs>, Snapshots) {
     (blobs.clone(), Snapshots::new(blobs))
 }
 
-fn make(snapshots: &Snapshots, given: &Given) -> super::SnapshotInfo {
+fn make(snapshots: &Snapshots, given: &Given) -> SnapshotInfo {
     snapshots.make(&given.log, &MakeOptions::default()).unwrap()
 }
 
@@ -316,6 +318,27 @@ fn a_snapshot_of_another_projection_or_another_log_is_not_used() {
     assert!(why(&foreign.log).contains("it is of log"));
 }
 
+/// What an older program has made, as complete as any.
+#[test]
+fn a_snapshot_of_an_older_projection_is_passed_over_for_the_next_older_one() {
+    let mut given = Given::log();
+    let (blobs, snapshots) = memory();
+    given.commit(1, [key("a", 1_000)]);
+    let usable = make(&snapshots, &given);
+    given.commit(2, [keep(1)]);
+    let mut directory = Directory::new(&given.log.head().unwrap(), Vec::new());
+    directory.tables[3].projection_version = 99;
+    let mut spool = Cursor::new(Vec::new());
+    let written = Writer::new(&mut spool, directory).unwrap().finish().unwrap();
+    let other = SnapshotInfo::named(given.head(), &written.digest, written.bytes);
+    blobs.put(&other.name, &mut &spool.into_inner()[..]).unwrap();
+    let why = snapshots.open(&given.log, &other).unwrap().err().unwrap();
+    assert!(why.contains("sessions is of projection 99"), "{why}");
+    assert_eq!(*snapshots.newest(&given.log, given.head()).unwrap().unwrap().info(), usable);
+    assert_eq!(make(&snapshots, &given).position, given.head(), "a usable one is made beside it");
+    assert_eq!(given.rows(Some(&snapshots)), given.rows(None));
+}
+
 #[test]
 fn quarantined_events_are_passed_over_and_only_such_snapshots_are_used_then() {
     let mut given = Given::log();
@@ -329,6 +352,67 @@ fn quarantined_events_are_passed_over_and_only_such_snapshots_are_used_then() {
     assert_eq!(without.contents(&info).unwrap().unwrap().passed_over, [Position(2)]);
     assert!(without.open(&given.log, &info).unwrap().is_ok());
     assert!(snapshots.open(&given.log, &info).unwrap().err().unwrap().contains("quarantined"));
+}
+
+#[test]
+fn a_copy_in_another_place_is_as_good_and_a_damaged_one_is_not_copied() {
+    let mut given = Given::log();
+    let (blobs, snapshots) = memory();
+    given.commit(1, [key("a", 1_000)]);
+    let info = make(&snapshots, &given);
+    let (other, there) = memory();
+    assert!(snapshots.copy(&info, &*other).unwrap());
+    assert!(!snapshots.copy(&info, &*other).unwrap());
+    assert_eq!(*there.newest(&given.log, given.head()).unwrap().unwrap().info(), info);
+    blobs.delete(&info.name).unwrap();
+    blobs.put(&info.name, &mut &[7; 200][..]).unwrap();
+    let damaged = Snapshots::new(blobs);
+    assert!(damaged.copy(&damaged.list().unwrap()[0], &MemoryBlobs::default()).is_err());
+}
+
+#[test]
+fn thinning_leaves_a_bounded_number_and_each_can_be_used() {
+    let mut given = Given::log();
+    let (_, snapshots) = memory();
+    for at in 0..40 {
+        given.commit(at, [keep(at)]);
+        make(&snapshots, &given);
+        snapshots.thin(&given.log).unwrap();
+    }
+    let left = snapshots.list().unwrap();
+    assert!(left.len() <= 12, "{left:?}");
+    assert_eq!(left.iter().take(3).map(|info| info.position.0).collect::<Vec<_>>(), [40, 39, 38]);
+    assert!(left.iter().all(|info| snapshots.open(&given.log, info).unwrap().is_ok()));
+}
+
+#[test]
+fn snapshots_of_lost_commits_are_removed_once_the_loss_was_accepted_and_not_before() {
+    let mut given = Given::log();
+    let (_, snapshots) = memory();
+    given.commit(1, [key("a", 1_000)]);
+    let common = make(&snapshots, &given);
+    given.commit(2, [keep(1)]);
+    let lost = make(&snapshots, &given);
+    let epoch = |epoch| LogInfo { id: LogId::from_u128(0xabc), epoch };
+    given.log.cut_back(Position(1), epoch(1));
+    given.revs = MemoryRevs::default();
+    given.revs.note(&given.log.read(Position::ZERO, READ_EVENTS_MAX).unwrap());
+    given.history = 1;
+    given.commit(2, [release("a")]);
+    let made = make(&snapshots, &given);
+    let mut both = [made.clone(), lost];
+    both.sort_by(|a, b| a.name.cmp(&b.name));
+    assert_eq!(snapshots.list().unwrap(), [both[0].clone(), both[1].clone(), common.clone()]);
+    assert_eq!(*snapshots.newest(&given.log, Position(2)).unwrap().unwrap().info(), made);
+
+    // The log of the second history lost its newest commit too, and somebody has accepted that.
+    given.log.cut_back(Position(1), epoch(2));
+    given.history = 2;
+    given.revs = MemoryRevs::default();
+    given.revs.note(&given.log.read(Position::ZERO, READ_EVENTS_MAX).unwrap());
+    given.commit(2, [keep(3)]);
+    let made = make(&snapshots, &given);
+    assert_eq!(snapshots.list().unwrap(), [made, common]);
 }
 
 #[test]
@@ -363,7 +447,7 @@ fn golden_bytes() {
     let stored = MemoryBlobs::default();
     stored.put(NAME, &mut &whole[..]).unwrap();
     // Whatever becomes of the tables, its parts are where they were.
-    let info = super::SnapshotInfo::of(NAME, whole.len() as u64).unwrap();
+    let info = SnapshotInfo::of(NAME, whole.len() as u64).unwrap();
     let read = File::open(&stored, &info).unwrap().unwrap();
     let number = |at: usize| u32::from_be_bytes(whole[at..at + 4].try_into().unwrap()) as usize;
     let trailer = whole.len() - 48;

@@ -1,26 +1,50 @@
-use tasklog_log::{Log, StoreError};
+use tasklog_log::{Log, Position, StoreError};
 
-use super::{SnapshotInfo, Snapshots};
+use super::{SnapshotInfo, Snapshots, unlike_the_log};
 
 /// So many of the newest ones always stay.
 const NEWEST_KEPT: usize = 3;
 
 impl Snapshots {
     /// Removes snapshots that are too close together: the newest three stay, and beyond them the distances double, so
-    /// that few are left of a long log. The oldest one that the log goes on from stays as well: what a trim has removed is
-    /// in it.
+    /// that few are left of a long log. Of a trimmed log the oldest usable one stays as well: what was removed is in it.
     ///
     /// # Errors
     /// `unavailable`; the log's.
     pub fn thin(&self, log: &dyn Log) -> Result<Vec<SnapshotInfo>, StoreError> {
         let infos = self.list()?;
         let start = log.first()?.before();
-        let needed = infos.iter().rposition(|info| info.position >= start);
+        let mut needed = None;
+        for (at, info) in infos.iter().enumerate().rev().filter(|(_, info)| info.position >= start) {
+            // A log that has its beginning needs none.
+            if start == Position::ZERO || self.open(log, info)?.is_ok() {
+                needed = Some(at);
+                break;
+            }
+        }
         let removed = superfluous(&infos, needed);
         for info in &removed {
             self.remove(info)?;
         }
         Ok(removed)
+    }
+
+    /// Removes those after `base` whose commit the log has lost, once somebody has accepted the loss: the log may come to
+    /// their positions again, and when it is trimmed there, nothing could tell them from the right ones.
+    pub(super) fn remove_lost(&self, log: &dyn Log, base: Position) -> Result<(), StoreError> {
+        for info in self.list()?.into_iter().filter(|info| info.position > base) {
+            let at = match &*self.file(&info)? {
+                Ok(file) => file.directory.checkpoint(),
+                Err(_) => continue,
+            };
+            let present = log.info()?;
+            let given_up = at.log.id == present.id && at.log.epoch < present.epoch && info.position >= log.first()?;
+            if given_up && let Some(why) = unlike_the_log(log, &at)? {
+                tracing::warn!(snapshot = info.name, place = self.place(), why, "removing a snapshot of what was lost");
+                self.remove(&info)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -44,8 +68,6 @@ fn superfluous(infos: &[SnapshotInfo], needed: Option<usize>) -> Vec<SnapshotInf
 
 #[cfg(test)]
 mod tests {
-    use tasklog_log::Position;
-
     use super::*;
 
     fn infos(positions: impl IntoIterator<Item = u64>) -> Vec<SnapshotInfo> {

@@ -9,7 +9,7 @@ use tasklog_replay::snapshot::Snapshots;
 
 use super::{
     Reader,
-    audit::{Audit, Mode},
+    audit::{Audit, Bounds, Mode},
     notice::broken_tables,
     recording,
     turn::Turn,
@@ -90,7 +90,7 @@ fn repair(
     let prefix = &url.prefix;
     let reader = Reader::open(link, prefix, time)?;
     let scratch = Scratch::new()?;
-    let mut audit = Audit::new(&reader.log, &reader.view, &scratch, tables, Mode::Repair(turn))?;
+    let mut audit = Audit::new(&reader.log, &reader.view, &scratch, tables, Mode::Repair(turn), Bounds::default())?;
     if begin == Begin::WithSnapshot {
         let quarantined = facts::quarantined(&reader.view)?;
         audit.begin_with(&Snapshots::new(Arc::new(RedisBlobs::new(url))).passing_over(quarantined), &scratch)?;
