@@ -13,9 +13,13 @@ use tasklog_log::{
     redis::{Connector, Keys, Link, RedisLog, RedisUrl, Time},
     sqlite::{SqliteLog, connection, connection::Access},
 };
+use tasklog_projections::{
+    redis::{Expiry, RedisView},
+    sqlite::SqliteView,
+};
 
 use super::{
-    TaskStore,
+    TaskStore, archive,
     exclusive::{Touches, exclusively},
     pool::ReadSide,
 };
@@ -214,7 +218,8 @@ impl InFile {
 impl Round for InFile {
     fn round(&mut self, stop: &dyn Fn() -> bool) -> Result<CaughtUp, StoreError> {
         let log = SqliteLog::new(&self.conn, Arc::new(SystemClock));
-        catch_up(&log, &*self, ROUND_EVENTS_MAX, stop)
+        let view = SqliteView::live(&self.conn);
+        archive::joined(&log, &view, |log| catch_up(log, &*self, ROUND_EVENTS_MAX, stop))
     }
 }
 
@@ -237,6 +242,8 @@ impl KeptTree for InFile {
 /// A log in Redis, over a connection of its own.
 struct InRedis {
     log: RedisLog,
+    /// Says where the log's archive is.
+    view: RedisView,
     tree: RedisTree,
 }
 
@@ -244,13 +251,14 @@ impl InRedis {
     fn open(url: &RedisUrl, time: &Time) -> Result<Self, StoreError> {
         let link = Arc::new(Link::new(Connector::new(url.clone())));
         let log = RedisLog::open(Arc::clone(&link), time.clone())?;
-        Ok(Self { log, tree: RedisTree::new(link, Keys::new(&url.prefix)) })
+        let view = RedisView::new(Arc::clone(&link), &url.prefix, Expiry::BySweep);
+        Ok(Self { log, view, tree: RedisTree::new(link, Keys::new(&url.prefix)) })
     }
 }
 
 impl Round for InRedis {
     fn round(&mut self, stop: &dyn Fn() -> bool) -> Result<CaughtUp, StoreError> {
-        catch_up(&self.log, &self.tree, ROUND_EVENTS_MAX, stop)
+        archive::joined(&self.log, &self.view, |log| catch_up(log, &self.tree, ROUND_EVENTS_MAX, stop))
     }
 }
 
