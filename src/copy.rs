@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use sha2::{Digest, Sha256};
 use tasklog_log::{CommitId, Log, Millis, Position, StoreError, Stored, leaf};
-use tasklog_projections::{TABLES, View, cell_json};
+use tasklog_projections::{PROJECTED, View, cell_json};
 use tasklog_replay::{
     follow::{FOLLOW_PAGE_EVENTS, Meeting, Replica, common_point, follow, meet},
     live_rows,
@@ -52,6 +52,16 @@ enum Destination {
 }
 
 impl Destination {
+    fn open(to: &StoreUrl, recording_from: Option<Millis>) -> Result<Self, Error> {
+        Ok(match to {
+            StoreUrl::Sqlite(path) => Self::Sqlite(Box::new(SqliteReplica::open(path, Role::Copy, recording_from)?)),
+            StoreUrl::Redis(url) => Self::Redis(Box::new(RedisCopy::open(url, recording_from)?)),
+            StoreUrl::Memory => {
+                return Err(Rejection::invalid(format!("{to}: a copy there would end with this process")).into());
+            }
+        })
+    }
+
     fn replica(&mut self) -> &mut dyn Replica {
         match self {
             Self::Sqlite(copy) => &mut **copy,
@@ -106,13 +116,7 @@ pub fn copy(
         return Err(Rejection::invalid(format!("{from} cannot be copied to itself")).into());
     }
     let OpenedSource { source, recording_from, .. } = open_source(from)?;
-    let mut copy = match to {
-        StoreUrl::Sqlite(path) => Destination::Sqlite(Box::new(SqliteReplica::open(path, Role::Copy, recording_from)?)),
-        StoreUrl::Redis(url) => Destination::Redis(Box::new(RedisCopy::open(url, recording_from)?)),
-        StoreUrl::Memory => {
-            return Err(Rejection::invalid(format!("{to}: a copy there would end with this process")).into());
-        }
-    };
+    let mut copy = Destination::open(to, recording_from)?;
     let began_at = copy.replica().log().head()?.position;
     require_prefix(&*source, copy.replica(), to)?;
     let options = FollowOptions { once: true, accept_divergence: false };
@@ -129,6 +133,29 @@ pub fn copy(
     }
     Err(StoreError::unavailable(format!("comparing with {from}: it is being written to, stop its writers first"))
         .into())
+}
+
+/// Takes a log that is no store's into `to`: same positions, commit ids, instants and bytes. The destination must be empty or a
+/// prefix of it. Answers the destination's head before and after.
+///
+/// # Errors
+/// As [`copy`].
+pub(crate) fn take_over(
+    source: &dyn Source,
+    recording_from: Option<Millis>,
+    to: &StoreUrl,
+    stop: &AtomicBool,
+    note: &mut dyn FnMut(Note<'_>),
+) -> Result<(Position, Position), Error> {
+    let mut copy = Destination::open(to, recording_from)?;
+    let began_at = copy.replica().log().head()?.position;
+    require_prefix(source, copy.replica(), to)?;
+    let reached = follow(source, copy.replica(), FollowOptions { once: true, accept_divergence: false }, stop, note)?;
+    if stop.load(Ordering::Acquire) {
+        return Err(StoreError::unavailable("it was stopped; repeat it to go on").into());
+    }
+    copy.settle()?;
+    Ok((began_at, reached.position))
 }
 
 /// Refuses a destination that has anything the source has not, naming where they part.
@@ -241,7 +268,7 @@ type PartDigest = (&'static str, u64, String);
 /// head's instant and at `alive_at`, in key order, one JSON object and a newline each.
 fn digests(log: &dyn Log, view: &dyn View, alive_at: Millis) -> Result<Vec<PartDigest>, StoreError> {
     let head = log.head()?;
-    let mut all = Vec::with_capacity(TABLES.len() + 1);
+    let mut all = Vec::with_capacity(PROJECTED.len() + 1);
     let mut hash = Sha256::new();
     let (mut at, mut events) = (log.first()?.before(), 0);
     loop {
@@ -256,7 +283,7 @@ fn digests(log: &dyn Log, view: &dyn View, alive_at: Millis) -> Result<Vec<PartD
         }
     }
     all.push(("log", events, hex::encode(hash.finalize())));
-    for table in TABLES {
+    for table in PROJECTED {
         let mut hash = Sha256::new();
         let rows = live_rows(table, view, head.recorded_at.max(alive_at), |held| {
             for (column, cell) in table.columns.iter().zip(held.row.cells()) {

@@ -244,6 +244,11 @@ impl<B: Backend> Engine<B> {
         &mut self.backend
     }
 
+    /// Forgets the rows that are known: between two batches, somebody has made others of them.
+    pub fn forget_rows(&mut self) {
+        self.rows.clear();
+    }
+
     /// The newest durable commit's instant, kept up to date.
     #[must_use]
     pub fn recorded_at(&self) -> Arc<AtomicI64> {

@@ -79,6 +79,7 @@
 
 pub mod backend;
 pub mod bench;
+pub mod blobs;
 pub mod cli;
 pub mod command;
 mod committer;
@@ -86,10 +87,14 @@ pub mod config;
 pub mod copy;
 pub mod decision;
 pub mod engine;
+pub mod export;
+pub mod facts;
 pub mod follow;
+pub mod fork;
 pub mod generate;
 pub mod keep;
 pub mod meilisearch;
+pub mod proof;
 mod provisional;
 pub mod query;
 pub mod rejection;
@@ -120,3 +125,7 @@ struct SharedKeysPage;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/following.md")]
 struct Following;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/time-travel.md")]
+struct TimeTravel;

@@ -7,7 +7,7 @@ use std::{
 
 use ahash::RandomState;
 use tasklog_log::{Entity, Event, Millis, NewEvent, Position, Revs, StoreError};
-use tasklog_projections::{AnyRow, Held, RowChange, Scan, TABLES, TableDef, Tombstones, View};
+use tasklog_projections::{AnyRow, Held, PROJECTED, RowChange, Scan, TableDef, Tombstones, View};
 
 use crate::tables::place;
 
@@ -132,11 +132,11 @@ impl Rows {
 
     /// Forgets everything: the batch failed, or somebody else wrote to the view.
     pub fn clear(&mut self) {
-        self.young = vec![Slots::default(); TABLES.len()];
-        self.old = vec![Slots::default(); TABLES.len()];
-        self.dirty = vec![Vec::new(); TABLES.len()];
-        self.counts = vec![None; TABLES.len()];
-        self.remembers = vec![None; TABLES.len()];
+        self.young = vec![Slots::default(); PROJECTED.len()];
+        self.old = vec![Slots::default(); PROJECTED.len()];
+        self.dirty = vec![Vec::new(); PROJECTED.len()];
+        self.counts = vec![None; PROJECTED.len()];
+        self.remembers = vec![None; PROJECTED.len()];
         self.undo.clear();
         self.touched.clear();
         self.deletions.clear();
@@ -158,7 +158,7 @@ impl Rows {
 
     /// Asks for the rows that this batch has assumed to be absent.
     pub(crate) fn learn(&mut self, below: &mut dyn Below) -> Result<(), StoreError> {
-        let mut wanted: Vec<Vec<String>> = vec![Vec::new(); TABLES.len()];
+        let mut wanted: Vec<Vec<String>> = vec![Vec::new(); PROJECTED.len()];
         for (at, key) in self.assumed.drain(..) {
             if self.young[at].get(&key).is_some_and(Slot::is_assumed) {
                 wanted[at].push(key.into());
@@ -168,8 +168,8 @@ impl Rows {
             keys.sort_unstable();
             keys.dedup();
             // What a refused decision had flushed there for its scans is taken back first.
-            self.flush(TABLES[at], below)?;
-            for (key, known) in keys.iter().zip(below.learn(TABLES[at], &keys)?) {
+            self.flush(PROJECTED[at], below)?;
+            for (key, known) in keys.iter().zip(below.learn(PROJECTED[at], &keys)?) {
                 if known.1.is_some() {
                     self.note_buried(at, key, Millis::MIN);
                 }
@@ -312,7 +312,7 @@ impl Rows {
     /// The changes of the batch that are not yet flushed.
     pub(crate) fn changes(&mut self) -> Vec<RowChange> {
         let mut changes = Vec::new();
-        for at in 0..TABLES.len() {
+        for at in 0..PROJECTED.len() {
             self.drain(at, &mut changes);
         }
         changes
@@ -339,7 +339,7 @@ impl Rows {
                 self.remembers[at] = Some(true);
             }
             self.touched.push((at, key.clone()));
-            changes.push(RowChange { table: TABLES[at], key, before, buried, after, rev: slot.rev, at: slot.at });
+            changes.push(RowChange { table: PROJECTED[at], key, before, buried, after, rev: slot.rev, at: slot.at });
         }
     }
 
@@ -355,7 +355,7 @@ impl Rows {
         }
         self.deletions.clear();
         if self.young.iter().map(HashMap::len).sum::<usize>() > ROWS_CACHED_MAX / 2 {
-            let fresh = vec![Slots::default(); TABLES.len()];
+            let fresh = vec![Slots::default(); PROJECTED.len()];
             self.old = std::mem::replace(&mut self.young, fresh);
         }
     }
@@ -378,7 +378,7 @@ impl Rows {
                 continue;
             };
             let row = slot.row.take().map(|row| {
-                let placed = TABLES[at].with_positions(row, &|position| real(position).unwrap_or(position));
+                let placed = PROJECTED[at].with_positions(row, &|position| real(position).unwrap_or(position));
                 placed.map_err(|why| StoreError::corrupt(rev, why))
             });
             let row = row.transpose()?;
@@ -394,7 +394,7 @@ impl Rows {
 
     /// Notes that a row is deleted. When is not known of those that were deleted before this writer looked.
     fn note_buried(&mut self, table: usize, key: &str, at: Millis) {
-        if TABLES[table].tombstones == Tombstones::Short {
+        if PROJECTED[table].tombstones == Tombstones::Short {
             match at {
                 Millis::MIN => self.buried.push_front((at, table, key.into())),
                 at => self.buried.push_back((at, table, key.into())),

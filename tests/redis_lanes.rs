@@ -3,6 +3,11 @@
 
 mod support;
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use serde_json::{Value, json};
 use support::shared::{Shared, ask, assert_verified, line, run};
 use tasklog::{TaskStore, wire};
@@ -28,9 +33,20 @@ fn attach(task: &str, node: &str, uid: usize) -> Value {
     line("tasks.attach_node_task", json!({ "miroir_id": task, "node_id": node, "task_uid": uid }))
 }
 
+/// All callers go on until the second writer, which is opened beside them, has written.
+async fn crowd(store: &TaskStore, number: usize, two: &AtomicBool) {
+    let mut tasks = 0;
+    while !two.load(Ordering::Acquire) {
+        let id = format!("crowd-{number}-{tasks}");
+        send(store, line("tasks.register", json!({ "miroir_id": id, "node_tasks": {} }))).await;
+        tasks += 1;
+    }
+}
+
 /// Each caller has a task of its own, and changes one that others change as well: by itself, and in a transact that
 /// begins with its own, which goes where its own task goes.
-async fn caller(store: TaskStore, number: usize) {
+async fn caller(store: TaskStore, number: usize, two: Arc<AtomicBool>) {
+    crowd(&store, number, &two).await;
     let own = format!("own-{number}");
     let shared = format!("shared-{}", number % SHARED);
     send(&store, line("tasks.register", json!({ "miroir_id": own, "node_tasks": {} }))).await;
@@ -53,12 +69,14 @@ fn a_crowd_has_two_writers_and_every_acknowledged_command_is_seen_by_the_next() 
     }
     assert_eq!(writers(&place), 1, "one is enough for a lone caller");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
-    runtime.block_on(async {
-        let callers: Vec<_> = (0..CALLERS).map(|number| tokio::spawn(caller(store.clone(), number))).collect();
-        for caller in callers {
-            caller.await.unwrap();
-        }
-    });
+    let two = Arc::new(AtomicBool::new(false));
+    let callers: Vec<_> =
+        (0..CALLERS).map(|number| runtime.spawn(caller(store.clone(), number, Arc::clone(&two)))).collect();
+    while writers(&place) < 2 {}
+    two.store(true, Ordering::Release);
+    for caller in callers {
+        runtime.block_on(caller).unwrap();
+    }
     assert_eq!(writers(&place), 2);
     for number in 0..SHARED {
         let task = ask(&store, "tasks.get", json!({ "miroir_id": format!("shared-{number}") }));

@@ -421,3 +421,151 @@ fn a_killed_rebuild_leaves_a_store_that_the_next_one_finishes() {
     assert_eq!(rows(&place.reader()), live);
     assert_eq!(place.contents(), whole);
 }
+
+/// Rows of a table in a store that is larger than any page that is asked for at once.
+const MANY: usize = 1_100;
+
+#[test]
+fn every_kind_of_damage_in_a_store_of_many_pages_is_found_and_repaired_beside_writers() {
+    let place = Place::filled();
+    let store = place.open();
+    let answers: Vec<_> = (0..MANY)
+        .flat_map(|n| {
+            [
+                format!(r#"{{"command":"tasks.register","args":{{"miroir_id":"m{n}","node_tasks":{{"n1":{n}}}}}}}"#),
+                format!(r#"{{"command":"jobs.enqueue","args":{{"id":"k{n}","type":"reindex","params":{{}}}}}}"#),
+                format!(r#"{{"command":"aliases.create","args":{{"name":"x{n}","target":"i{n}","target_verified":true}}}}"#),
+                format!(r#"{{"command":"cdc_cursors.advance","args":{{"sink_name":"s","index_uid":"i{n}","expected_seq":null,"new_seq":1}}}}"#),
+            ]
+        })
+        .chain((0..20).flat_map(|n| {
+            [
+                format!(r#"{{"command":"aliases.delete","args":{{"name":"x{n}","expected_version":1}}}}"#),
+                format!(r#"{{"command":"canaries.define","args":{{"id":"c{n}","name":"name {n}","index_uid":"p","interval_s":60,"query_json":{{}},"assertions_json":[]}}}}"#),
+            ]
+        }))
+        .map(|line| store.queue(wire::parse(&line).unwrap().request).unwrap())
+        .collect();
+    answers.into_iter().for_each(|answer| drop(answer.wait().unwrap()));
+    place.verified();
+    let whole = place.contents();
+    type Damage<'d> = (&'d str, &'d [(&'d str, &'d str, &'d [&'d str])], &'d str);
+    let damages: &[Damage<'_>] = &[
+        ("a field", &[("HSET", "tasks:m700", &["status", "failed"])], "tasks/m700: column status"),
+        ("a field that is gone", &[("HDEL", "tasks:m701", &["created_at"])], "tasks/m701: column created_at"),
+        ("a row", &[("DEL", "tasks:m702", &[])], "tasks/m702: missing from the live table"),
+        ("a stray row", &[("HSET", "jobs:zz", &["_rev", "3", "state", "queued"])], "jobs/zz: in the live table"),
+        ("a row of a deleted one", &[("HSET", "aliases:x3", &["_rev", "3"])], "aliases/x3: in the live table"),
+        ("an index entry", &[("ZREM", "tasks:_by_pk", &["2m703\0\u{1}"])], "tasks/m703: missing from tasks:_by_pk"),
+        ("a stray index entry", &[("ZADD", "tasks:_by_pk", &["0", "2ghost\0\u{1}"])], "tasks/ghost: in tasks:_by_pk"),
+        ("an entry of nothing", &[("ZADD", "jobs:_by_type", &["0", "nothing"])], "jobs/nothing: in jobs:_by_type"),
+        (
+            "an index entry with a score",
+            &[("ZADD", "tasks:_by_pk", &["5", "2m704\0\u{1}"])],
+            "tasks/m704: tasks:_by_pk does not hold",
+        ),
+        ("a member", &[("SREM", "jobs:_queued", &["k705"])], "jobs/k705: missing from jobs:_queued"),
+        ("a stray member", &[("SADD", "tasks:_index", &["ghost"])], "tasks/ghost: in tasks:_index"),
+        (
+            "one member for another",
+            &[("SREM", "tasks:_index", &["m706"]), ("SADD", "tasks:_index", &["m706x"])],
+            "tasks/m706: missing from tasks:_index",
+        ),
+        (
+            "a score",
+            &[("ZADD", "jobs:_queue:reindex", &["17", "k707"])],
+            "jobs/k707: jobs:_queue:reindex does not hold",
+        ),
+        ("a scored member", &[("ZREM", "jobs:_queue:reindex", &["k708"])], "jobs/k708: missing from jobs:_queue"),
+        ("a unique value", &[("HDEL", "canary:_by_name", &["name 7"])], "canaries/c7: missing from canary:_by_name"),
+        (
+            "a wrong owner",
+            &[("HSET", "canary:_by_name", &["name 8", "c9"])],
+            "canaries/c8: canary:_by_name does not hold",
+        ),
+        ("a stray value", &[("HSET", "canary:_by_name", &["x", "c9"])], "canaries/c9: in canary:_by_name"),
+        (
+            "a second part",
+            &[("SREM", "cdc_cursor:_index:s", &["i709"])],
+            "cdc_cursors/s/i709: missing from cdc_cursor:_index:s",
+        ),
+        ("a string", &[("SET", "cdc_cursor:s:i710", &["9"])], "cdc_cursors/s/i710: column last_event_seq"),
+        ("a tombstone", &[("HDEL", "_tombstones:aliases", &["x4"])], "aliases/x4: missing from _tombstones:aliases"),
+        (
+            "a tombstone's rev",
+            &[("HSET", "_tombstones:aliases", &["x5", "1"])],
+            "aliases/x5: _tombstones:aliases does not",
+        ),
+        ("a stray tombstone", &[("HSET", "_tombstones:tasks", &["m711", "1"])], "tasks/m711: in _tombstones:tasks"),
+        (
+            "half a tombstone",
+            &[("ZADD", "_tombstones_at:tasks", &["99999999999999", "m712"])],
+            "tasks/m712: in _tombstones_at:tasks",
+        ),
+        ("an expiry", &[("EXPIRE", "tasks:m713", &["100000"])], "tasks/m713: in the expiry of its key"),
+    ];
+    // One by one: a kind of damage must not be found only because another one made somebody look closely.
+    for (what, commands, expected) in damages {
+        commands.iter().for_each(|(command, key, rest)| place.hand(command, key, rest));
+        let found = place.findings();
+        assert!(found.iter().any(|finding| finding.starts_with(expected)), "{what}: no {expected:?} in {found:#?}");
+        let repairs = place.reader().repair(&TABLES, |_| {}).unwrap();
+        assert!(repairs.repaired > 0 && repairs.in_the_way.is_empty(), "{what}: {repairs:?}");
+    }
+    assert_eq!(place.contents(), whole);
+    // All of them while others write into the same helpers.
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let ended = Stop(&stop);
+        let writer = scope.spawn(|| {
+            let mut written = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let id = format!("w{written}");
+                send(
+                    &store,
+                    &format!(r#"{{"command":"tasks.register","args":{{"miroir_id":"{id}","node_tasks":{{}}}}}}"#),
+                );
+                send(
+                    &store,
+                    &format!(r#"{{"command":"jobs.enqueue","args":{{"id":"{id}","type":"reindex","params":{{}}}}}}"#),
+                );
+                send(
+                    &store,
+                    &format!(
+                        r#"{{"command":"aliases.create","args":{{"name":"{id}","target":"i","target_verified":true}}}}"#
+                    ),
+                );
+                send(
+                    &store,
+                    &format!(r#"{{"command":"aliases.delete","args":{{"name":"{id}","expected_version":1}}}}"#),
+                );
+                written += 1;
+                // The log is replayed several times: it need not be long.
+                thread::sleep(Duration::from_millis(20));
+            }
+            written
+        });
+        for (_, commands, _) in damages {
+            commands.iter().for_each(|(command, key, rest)| place.hand(command, key, rest));
+        }
+        let found = place.findings();
+        assert!(found.len() >= damages.len(), "{found:#?}");
+        for (what, _, expected) in damages {
+            assert!(found.iter().any(|finding| finding.starts_with(expected)), "{what}: no {expected:?} in {found:#?}");
+        }
+        let repairs = place.reader().repair(&TABLES, |_| {}).unwrap();
+        assert!(repairs.in_the_way.is_empty(), "{repairs:?}");
+        place.verified();
+        drop(ended);
+        assert!(writer.join().unwrap() > 0);
+    });
+    place.verified();
+    // A key of a wrong type among many.
+    place.hand("DEL", "tasks:m714", &[]);
+    place.hand("RPUSH", "tasks:m714", &["x"]);
+    assert!(place.findings().iter().any(|finding| finding.contains("tasks:m714 is of a wrong type")));
+    assert_eq!(place.reader().repair(&TABLES, |_| {}).unwrap().in_the_way.len(), 1);
+    place.hand("DEL", "tasks:m714", &[]);
+    place.reader().repair(&TABLES, |_| {}).unwrap();
+    place.verified();
+}

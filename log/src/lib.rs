@@ -17,6 +17,8 @@
 //! ```
 
 mod adopt;
+pub mod archive;
+mod blobs;
 mod checksum;
 mod clock;
 mod commit;
@@ -25,12 +27,15 @@ mod epoch;
 mod error;
 mod log;
 pub mod memory;
+pub mod merkle;
 mod name;
+pub mod note;
 mod position;
 pub mod redis;
 pub mod sqlite;
 
 pub use adopt::check_adopted;
+pub use blobs::{BlobInfo, BlobReader, Blobs, MemoryBlobs};
 pub use checksum::{LEAF_LAYOUT_VERSION, checksum, leaf};
 pub use clock::{Clock, ManualClock, Millis, SystemClock, TIME_MS_MAX};
 pub use commit::{Chain, Commit, CommitMeta, Condition, Entity, Event, NewCommit, NewEvent};

@@ -68,6 +68,14 @@ impl MemoryLog {
         state.answers.retain(|_, stored| stored.appended.last <= to);
     }
 
+    /// Removes the commits that end before `before`, but never the last one.
+    pub fn trim(&mut self, before: Position) {
+        let mut state = self.state();
+        let gone = state.commits.partition_point(|commit| commit.last() < before);
+        let gone = gone.min(state.commits.len().saturating_sub(1));
+        state.commits.drain(..gone);
+    }
+
     /// Goes on in another epoch of the same log.
     pub fn set_epoch(&mut self, epoch: u64) {
         self.state().info.epoch = epoch;
@@ -143,7 +151,7 @@ impl Log for MemoryLog {
     }
 
     fn first(&self) -> Result<Position, StoreError> {
-        Ok(Position(1))
+        Ok(self.state().commits.first().map_or(Position(1), Commit::first))
     }
 
     fn find(&self, id: CommitId) -> Result<Option<Stored>, StoreError> {

@@ -9,6 +9,7 @@
 
 mod cell;
 mod event;
+pub mod facts;
 mod found;
 mod json;
 mod key;
@@ -33,5 +34,5 @@ pub use key::{KEY_BYTES_MAX, check_key, pair, split_pair};
 pub use row::column_name;
 pub use row::{AnyRow, KeyPart, Row, RowObject};
 pub use table::{At, Impossible, Index, MultiIndex, Table, TableDef, Tombstones, evolve, typed};
-pub use tables::{TABLES, table};
+pub use tables::{PROJECTED, TABLES, table};
 pub use view::{Held, PAGE_ROWS_MAX, RowChange, Scan, View};

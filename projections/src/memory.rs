@@ -11,7 +11,7 @@ use parking_lot::{ArcRwLockReadGuard, ArcRwLockWriteGuard, Mutex, RawRwLock, RwL
 use tasklog_log::{Checkpoint, LogInfo, Millis, Position, StoreError};
 
 use crate::{
-    AnyRow, Cell, Held, PAGE_ROWS_MAX, RowChange, Scan, TABLES, TableDef, Tombstones, View,
+    AnyRow, Cell, Held, PAGE_ROWS_MAX, PROJECTED, RowChange, Scan, TableDef, Tombstones, View,
     view::{index_order, no_index, within},
 };
 
@@ -50,7 +50,7 @@ impl MemoryView {
     /// Empty tables at the start of `log`.
     #[must_use]
     pub fn new(log: LogInfo) -> Self {
-        let tables = TABLES.iter().map(|_| MemoryTable::default()).collect();
+        let tables = PROJECTED.iter().map(|_| MemoryTable::default()).collect();
         let state = State { checkpoint: Checkpoint::start(log), tables };
         Self { shared: Arc::new(RwLock::new(state)), writing: None, reading: None }
     }
@@ -86,7 +86,7 @@ impl MemoryView {
                 return Err(StoreError::Diverged { checkpoint, log });
             }
             for (index, table) in theirs.tables.into_iter().enumerate() {
-                if tables.iter().any(|wanted| wanted.name == TABLES[index].name) {
+                if tables.iter().any(|wanted| wanted.name == PROJECTED[index].name) {
                     state.tables[index] = table;
                 }
             }
@@ -127,7 +127,7 @@ impl MemoryView {
 }
 
 fn place(table: &'static TableDef) -> usize {
-    TABLES.iter().position(|known| std::ptr::eq(*known, table) || known.name == table.name).unwrap_or_default()
+    PROJECTED.iter().position(|known| std::ptr::eq(*known, table) || known.name == table.name).unwrap_or_default()
 }
 
 impl MemoryTable {

@@ -24,6 +24,8 @@ pub trait Table: 'static {
     const KEY_PREFIX: &'static str;
     /// Columns that hold positions of events.
     const POSITIONS: &'static [&'static str] = &[];
+    /// Members of payloads, however deep, that hold positions of events: where events move, they follow.
+    const PAYLOAD_POSITIONS: &'static [&'static str] = &[];
     /// The row.
     type Row: Row;
     /// The events.
@@ -92,19 +94,27 @@ pub struct Index {
     pub columns: &'static [&'static str],
     /// Checked inside the commit on every backend.
     pub unique: bool,
+    /// Whether others rely on what the SQLite index is called.
+    pub keeps_name: bool,
 }
 
 impl Index {
     /// An ordinary index.
     #[must_use]
     pub const fn on(name: &'static str, columns: &'static [&'static str]) -> Self {
-        Self { name, columns, unique: false }
+        Self { name, columns, unique: false, keeps_name: false }
     }
 
     /// A unique index.
     #[must_use]
     pub const fn unique(name: &'static str, columns: &'static [&'static str]) -> Self {
-        Self { name, columns, unique: true }
+        Self { name, columns, unique: true, keeps_name: false }
+    }
+
+    /// An ordinary index of a small table, under a name that others rely on.
+    #[must_use]
+    pub const fn named(name: &'static str, columns: &'static [&'static str]) -> Self {
+        Self { name, columns, unique: false, keeps_name: true }
     }
 }
 
@@ -148,6 +158,8 @@ pub struct TableDef {
     pub key_prefix: &'static str,
     /// [`Table::POSITIONS`]
     pub positions: &'static [&'static str],
+    /// [`Table::PAYLOAD_POSITIONS`]
+    pub payload_positions: &'static [&'static str],
     /// Event types.
     pub events: &'static [EventType],
     /// A row from stored values.
@@ -181,6 +193,7 @@ impl TableDef {
             sensitive: T::SENSITIVE,
             key_prefix: T::KEY_PREFIX,
             positions: T::POSITIONS,
+            payload_positions: T::PAYLOAD_POSITIONS,
             events: T::Event::TYPES,
             load: |cells| Ok(Arc::new(T::Row::from_cells(cells)?)),
             fold: fold::<T>,

@@ -1,5 +1,5 @@
-use tasklog_log::{Commit, CommitMeta, Event, Log, Millis, Position, READ_EVENTS_MAX, StoreError};
-use tasklog_projections::{AnyRow, Cell, TableDef, View, cell_json};
+use tasklog_log::{Commit, CommitMeta, Event, Log, Millis, Position, StoreError};
+use tasklog_projections::{AnyRow, Cell, TableDef, View, cell_json, facts};
 
 /// One event of an entity, and what it did to the row.
 #[derive(Clone, Debug)]
@@ -14,8 +14,14 @@ pub struct Step {
     pub payload: String,
     /// The fields that changed; empty for an event that left the row as it was.
     pub changes: Vec<FieldChange>,
+    /// The row before it; none if there was none, or it had died by then.
+    pub before: Option<AnyRow>,
+    /// The row after it.
+    pub after: Option<AnyRow>,
     /// Whether the row exists after it.
     pub exists: bool,
+    /// Whether it is passed over: somebody has quarantined it.
+    pub quarantined: bool,
 }
 
 /// One field's change, as JSON texts; none where there was or is no row.
@@ -44,18 +50,30 @@ pub fn history(log: &dyn Log, view: &dyn View, table: &'static TableDef, key: &s
         Some(rev) => chain(log, table, key, rev)?,
         None => search(log, table, key)?,
     };
+    let passed_over = facts::quarantined(view)?;
     let mut steps = Vec::with_capacity(events.len());
     let mut row: Option<AnyRow> = None;
     for (commit, index) in events {
         let event = commit.events[index].clone();
-        commit.check(&event)?;
-        let before = row.clone();
-        row = table.fold(row, &event, commit.recorded_at)?;
-        let payload =
-            table.payload_json(&event).map_err(|error| StoreError::corrupt(event.position, error.to_string()))?;
+        // One that had died by then counts as none, as it does in the fold.
+        let before = row.take().filter(|row| row.is_live(commit.recorded_at));
+        row = before.clone();
+        let quarantined = passed_over.binary_search(&event.position).is_ok();
+        if !quarantined {
+            commit.check(&event)?;
+            row = table.fold(row, &event, commit.recorded_at)?;
+        }
+        let payload = match table.payload_json(&event) {
+            // That it cannot be read may be why.
+            Err(_) if quarantined => "null".into(),
+            payload => payload.map_err(|error| StoreError::corrupt(event.position, error.to_string()))?,
+        };
         steps.push(Step {
             changes: changes(table, before.as_ref(), row.as_ref()),
             exists: row.is_some(),
+            before,
+            after: row.clone(),
+            quarantined,
             recorded_at: commit.recorded_at,
             meta: commit.meta,
             event,
@@ -65,7 +83,12 @@ pub fn history(log: &dyn Log, view: &dyn View, table: &'static TableDef, key: &s
     Ok(steps)
 }
 
-fn chain(log: &dyn Log, table: &TableDef, key: &str, rev: Position) -> Result<Vec<(Commit, usize)>, StoreError> {
+pub(crate) fn chain(
+    log: &dyn Log,
+    table: &TableDef,
+    key: &str,
+    rev: Position,
+) -> Result<Vec<(Commit, usize)>, StoreError> {
     let mut events = Vec::new();
     let mut next = Some(rev);
     while let Some(position) = next {
@@ -89,23 +112,17 @@ fn chain(log: &dyn Log, table: &TableDef, key: &str, rev: Position) -> Result<Ve
 }
 
 fn search(log: &dyn Log, table: &TableDef, key: &str) -> Result<Vec<(Commit, usize)>, StoreError> {
-    let mut events = Vec::new();
-    let mut after = log.first()?.before();
-    loop {
-        let page = log.read(after, READ_EVENTS_MAX)?;
-        let Some(last) = page.last() else { return Ok(events) };
-        after = last.last();
-        for commit in page {
-            for index in 0..commit.events.len() {
-                if *commit.events[index].table == *table.name && *commit.events[index].key == *key {
-                    events.push((commit.clone(), index));
-                }
-            }
-        }
-    }
+    let positions = log.positions_of(table.name, key, log.first()?.before(), log.head()?.position)?;
+    let events = positions.into_iter().map(|position| {
+        let found = log.event(position)?;
+        found.ok_or_else(|| StoreError::corrupt(position, "missing from the log"))
+    });
+    events.collect()
 }
 
-fn changes(table: &TableDef, before: Option<&AnyRow>, after: Option<&AnyRow>) -> Vec<FieldChange> {
+/// The fields in which two rows of one entity differ, beside its key; none stands for no row.
+#[must_use]
+pub fn changes(table: &TableDef, before: Option<&AnyRow>, after: Option<&AnyRow>) -> Vec<FieldChange> {
     let (old, new) = (before.map(|row| row.cells()), after.map(|row| row.cells()));
     let mut changes = Vec::new();
     for (at, column) in table.columns.iter().enumerate().filter(|(_, column)| !column.key) {

@@ -1,9 +1,9 @@
 use std::{collections::HashSet, fmt};
 
-use tasklog_log::{Commit, Log, Position, StoreError};
-use tasklog_projections::{TABLES, View};
+use tasklog_log::{Commit, Log, Position, StoreError, merkle::Kept};
+use tasklog_projections::{PROJECTED, View};
 
-use crate::{Difference, Folder, compare};
+use crate::{Difference, Folder, compare, tree_check::TreeCheck};
 
 /// Findings kept; further ones are only counted.
 const FINDINGS_KEPT_MAX: usize = 1_000;
@@ -34,6 +34,15 @@ pub enum Finding {
     },
     /// A row that the live tables and the log do not agree on.
     Row(Difference),
+    /// Events that are not those whose hashes the kept Merkle tree has.
+    Tree {
+        /// The first position of the chunks that differ.
+        first: Position,
+        /// The last one.
+        last: Position,
+        /// How.
+        why: String,
+    },
     /// What leads to rows (an index, a set, a tombstone) does not agree with them.
     Helper {
         /// The table.
@@ -68,6 +77,7 @@ impl fmt::Display for Finding {
             Self::Event { position, why } => write!(f, "event {position}: {why}"),
             Self::Commit { position, why } => write!(f, "commit at event {position}: {why}"),
             Self::Row(difference) => difference.fmt(f),
+            Self::Tree { first, last, why } => write!(f, "events {first} to {last}: {why}"),
             Self::Helper { table, key, helper, problem } => match problem {
                 Problem::Missing => write!(f, "{table}/{key}: missing from {helper}"),
                 Problem::Stray => write!(f, "{table}/{key}: in {helper}, but the log says it does not belong there"),
@@ -87,8 +97,12 @@ pub struct Report {
     pub commits: u64,
     /// Rows compared.
     pub rows: u64,
+    /// Chunks of events compared with the kept Merkle tree.
+    pub chunks: u64,
     /// The head that was verified.
     pub head: Position,
+    /// Events that the fold passed over, because somebody has quarantined them.
+    pub quarantined: Vec<Position>,
     /// What is wrong; the first thousand.
     pub findings: Vec<Finding>,
     /// How many findings there are.
@@ -114,19 +128,56 @@ pub struct Verifier {
     /// Entities whose events could not all be folded; their rows cannot be compared.
     tainted: HashSet<(String, String)>,
     last_commit: Option<tasklog_log::CommitId>,
+    flushed: bool,
+    tree: TreeCheck,
 }
 
 impl Verifier {
-    /// Verifies a log that begins at `first`.
+    /// Verifies a log that begins at `first`. The fold passes over what is quarantined.
     #[must_use]
-    pub fn new(first: Position) -> Self {
+    pub fn new(first: Position, quarantined: Vec<Position>) -> Self {
         Self {
-            folder: Folder::new(&TABLES),
-            report: Report::default(),
+            folder: Folder::new(&PROJECTED).passing_over(quarantined.iter().copied()),
+            report: Report { quarantined, ..Report::default() },
             next: first,
             tainted: HashSet::new(),
             last_commit: None,
+            flushed: false,
+            tree: TreeCheck::new(Kept::default()),
         }
+    }
+
+    /// Verifies what comes after a snapshot whose rows are in `fresh`.
+    ///
+    /// # Errors
+    /// The view's.
+    pub fn after_snapshot(
+        position: Position,
+        fresh: &dyn View,
+        quarantined: Vec<Position>,
+    ) -> Result<Self, StoreError> {
+        let folder = Folder::on(&PROJECTED, fresh)?.after_snapshot(position);
+        let folder = folder.passing_over(quarantined.iter().copied());
+        Ok(Self { folder, flushed: true, ..Self::new(position.next(), quarantined) })
+    }
+
+    /// The same, with room for so many rows before anything is written to the view.
+    #[must_use]
+    pub fn with_room(self, rows: usize) -> Self {
+        Self { folder: self.folder.with_room(rows), ..self }
+    }
+
+    /// What was folded, as long as none of it was written to the view.
+    #[must_use]
+    pub fn unflushed(&self) -> Option<&Folder> {
+        (!self.flushed).then_some(&self.folder)
+    }
+
+    /// Compares the events with the Merkle tree that was kept of them, too.
+    #[must_use]
+    pub fn with_tree(mut self, kept: Kept) -> Self {
+        self.tree = TreeCheck::new(kept);
+        self
     }
 
     /// How far it has come: the last position it has seen.
@@ -157,23 +208,24 @@ impl Verifier {
 
     fn commit(&mut self, commit: &Commit, fresh: &dyn View) -> Result<(), StoreError> {
         for event in &commit.events {
+            self.tree.event(commit, event);
             if event.position > self.next {
                 self.report.add(Finding::Gap { first: self.next, last: event.position.before() });
             }
             self.next = event.position.next();
             self.report.events += 1;
-            let entity = || (event.table.to_string(), event.key.to_string());
-            if let Err(error) = commit.check(event) {
+            let quarantined = self.report.quarantined.binary_search(&event.position).is_ok();
+            if !quarantined && let Err(error) = commit.check(event) {
                 self.report.add(as_finding(event.position, &error));
             }
-            if self.tainted.contains(&entity()) {
+            if self.is_tainted(&event.table, &event.key) {
                 continue;
             }
             match self.folder.fold_event(event, commit.recorded_at, fresh) {
                 Ok(()) => {}
                 Err(error @ (StoreError::Corrupt { .. } | StoreError::SchemaAhead { .. })) => {
                     self.report.add(as_finding(event.position, &error));
-                    self.tainted.insert(entity());
+                    self.tainted.insert((event.table.to_string(), event.key.to_string()));
                     self.folder.skip(event);
                 }
                 Err(error) => return Err(error),
@@ -187,6 +239,7 @@ impl Verifier {
     /// # Errors
     /// The view's.
     pub fn flush(&mut self, fresh: &mut dyn View) -> Result<(), StoreError> {
+        self.flushed = true;
         let changes = self.folder.changes();
         let at = fresh.checkpoint()?;
         fresh.apply(&changes, &at, &at)
@@ -215,6 +268,11 @@ impl Verifier {
             self.report.add(Finding::Gap { first: self.next, last: head });
         }
         self.report.head = head;
+        let (chunks, findings) = std::mem::replace(&mut self.tree, TreeCheck::new(Kept::default())).end(head);
+        self.report.chunks = chunks;
+        for finding in findings {
+            self.report.add(finding);
+        }
     }
 
     /// Compares what was replayed with the live tables, once every page up to `log`'s head was taken.
@@ -230,7 +288,7 @@ impl Verifier {
             let why = format!("the tables reflect {at}, the head of the log is {head}");
             self.report.add(Finding::Commit { position: head.position, why });
         }
-        for table in TABLES {
+        for table in PROJECTED {
             let (report, tainted) = (&mut self.report, &self.tainted);
             let rows = compare(table, live, fresh, head.recorded_at, |difference| {
                 let (table, key) = difference.entity();

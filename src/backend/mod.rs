@@ -81,6 +81,11 @@ pub trait Backend: Below {
         None
     }
 
+    /// The writing connection, for work between two batches; none if the store is no file.
+    fn connection(&mut self) -> Option<&rusqlite::Connection> {
+        None
+    }
+
     /// Requests and events after which a batch takes no further request.
     fn batch_max(&self) -> (usize, u64) {
         (BATCH_REQUESTS_MAX, BATCH_EVENTS_MAX)

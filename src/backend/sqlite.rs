@@ -11,7 +11,7 @@ use tasklog_log::{
 use tasklog_projections::{View, sqlite::SqliteView};
 
 use super::Backend;
-use crate::rows::Below;
+use crate::{rows::Below, store::archive};
 
 /// Log and tables in one SQLite file: an append and its projection are one transaction.
 pub struct SqliteBackend {
@@ -43,12 +43,6 @@ impl SqliteBackend {
     fn log(&self) -> SqliteLog<'_> {
         SqliteLog::new(&self.conn, Arc::clone(&self.clock))
     }
-
-    /// The connection, for work between batches.
-    #[must_use]
-    pub fn connection(&self) -> &Connection {
-        &self.conn
-    }
 }
 
 fn data_version(conn: &Connection) -> Result<i64, StoreError> {
@@ -67,7 +61,7 @@ impl Below for SqliteBackend {
     }
 
     fn event(&mut self, position: Position) -> Result<Event, StoreError> {
-        super::event_at(&self.log(), position)
+        archive::joined(&self.log(), &SqliteView::live(&self.conn), |log| super::event_at(log, position))
     }
 }
 
@@ -113,6 +107,10 @@ impl Backend for SqliteBackend {
             // The connection is of no use any more; the writer reopens before it writes again.
             tracing::warn!(error = error.full(), "rollback failed");
         }
+    }
+
+    fn connection(&mut self) -> Option<&Connection> {
+        Some(&self.conn)
     }
 
     fn reopen(&mut self) -> Result<(), StoreError> {

@@ -3,11 +3,13 @@
 //! Each figure runs the store and the baseline in turn, several rounds of each, and takes the median of the ratios: the
 //! machine's mood changes from second to second, and both sides should share it.
 
+mod archive;
 mod jobs;
 mod raw;
 mod reads;
 pub(crate) mod redis;
 mod replay;
+mod tree;
 mod workload;
 mod writes;
 
@@ -77,14 +79,16 @@ impl Figure {
 /// The store's.
 pub fn run(plan: &Plan, scratch: &Path, mut tell: impl FnMut(Figure)) -> Result<(), Error> {
     type Group = fn(&Plan, &Path, &mut dyn FnMut(Figure)) -> Result<(), Error>;
-    let groups: [(&[&str], Group); 7] = [
+    let groups: [(&[&str], Group); 9] = [
         (&["sequential_ratio"], writes::sequential),
         (&["concurrent_ratio"], writes::concurrent),
         (&["transact_ratio", "bytes_per_event"], writes::transact),
         (&["read_ratio", "list_ratio"], reads::reads),
+        (&["merkle_overhead_ratio"], tree::overhead),
         (&["jobs_per_s"], jobs::throughput),
         (&["jobs_backlog_ratio"], jobs::backlog),
         (&["rebuild_ratio", "fold_ratio", "rebuild_rss_mb"], replay::replay),
+        (&["archive_bytes_per_event", "archive_events_per_s"], archive::archive),
     ];
     for (names, group) in groups {
         let wanted = plan.only.as_ref().is_none_or(|only| names.iter().any(|name| name.contains(&**only)));

@@ -13,7 +13,7 @@ use tasklog_log::{
     sqlite::{connection, connection::Access},
 };
 use tasklog_projections::{
-    AnyRow, At, TABLES, Table, TableEvent,
+    AnyRow, At, PROJECTED, Table, TableEvent,
     memory::MemoryView,
     tables::tasks::{TaskEvent, TaskRow, Tasks},
 };
@@ -26,7 +26,10 @@ use super::{
     workload::{TASK_EVENTS, ids},
     writes::store,
 };
-use crate::{Error, store::sqlite};
+use crate::{
+    Error,
+    store::{PAGE_EVENTS, sqlite},
+};
 
 /// Rounds of a rebuild: each is seconds long.
 const REPLAY_ROUNDS: usize = 3;
@@ -99,7 +102,7 @@ fn raw_fold(conn: &Connection) -> Result<HashMap<String, (AnyRow, Position)>, Er
 fn fold(path: &Path, head: Position, info: tasklog_log::LogInfo) -> Result<Duration, Error> {
     let began = Instant::now();
     let mut view = MemoryView::new(info);
-    let reached = catch_up(&TABLES, sqlite::pages(path, head)?, &mut view, |_| {})?;
+    let reached = catch_up(&PROJECTED, sqlite::pages(path, Position::ZERO, head, PAGE_EVENTS)?, &mut view, |_| {})?;
     let took = began.elapsed();
     if reached.position != head {
         return Err(StoreError::corrupt(reached.position, "the fold ended early").into());

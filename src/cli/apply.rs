@@ -51,6 +51,11 @@ struct Sent {
 }
 
 impl Apply {
+    /// All lines of a file.
+    pub(crate) fn file(file: PathBuf) -> Self {
+        Self { file, strict: false }
+    }
+
     pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
         let mut lines = Lines::new(input::open(&self.file)?);
         let mut number = 0;

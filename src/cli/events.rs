@@ -2,16 +2,17 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
-use tasklog_log::{Commit, Event, Log, Position, READ_EVENTS_MAX, StoreError};
+use tasklog_log::{Commit, Event, Log, Position, READ_EVENTS_MAX};
 use tasklog_projections::{TableDef, table};
 use tasklog_replay::{Step, history};
 
 use super::{
     Context, Ended,
+    at::AsOf,
+    fields,
     mask::Mask,
     output::{self, FAINT, HEAD},
     rows::{parse_table, shown_value},
-    wait::MinPosition,
 };
 use crate::{Error, Rejection, TaskStore};
 
@@ -56,7 +57,7 @@ pub(crate) struct HistoryArgs {
     /// The row key, also of a row that is gone
     key: String,
     #[command(flatten)]
-    at_least: MinPosition,
+    as_of: AsOf,
 }
 
 impl LogArgs {
@@ -165,7 +166,7 @@ fn payload(commit_event: &Event, mask: &mut Mask) -> (String, Value) {
     (mask.key(table, &commit_event.key), mask.payload(table, value))
 }
 
-fn show(context: &Context, mask: &mut Mask, commit: &Commit, event: &Event) -> Result<(), Error> {
+pub(super) fn show(context: &Context, mask: &mut Mask, commit: &Commit, event: &Event) -> Result<(), Error> {
     let (key, payload) = payload(event, mask);
     let meta = &commit.meta;
     if context.out.json {
@@ -203,7 +204,7 @@ fn compact(payload: &Value) -> String {
 
 impl HistoryArgs {
     pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
-        let store = self.at_least.open(context)?;
+        let store = self.as_of.open(context)?;
         let steps = store.read(|log, view| Ok(history(log, view, self.table, &self.key)?))?;
         if steps.is_empty() {
             return Err(
@@ -221,26 +222,14 @@ impl HistoryArgs {
         Ok(Ended::Well)
     }
 
-    fn change(&self, column: &str, text: Option<&String>, mask: &mut Mask) -> Result<Value, Error> {
-        let Some(text) = text else { return Ok(Value::Null) };
-        let value = serde_json::from_str(text).map_err(|error| StoreError::corrupt_store(error.to_string()))?;
-        Ok(mask.column(self.table, column, value))
-    }
-
     fn json(&self, step: &Step, mask: &mut Mask) -> Result<String, Error> {
-        let mut changes = serde_json::Map::new();
-        for change in &step.changes {
-            let (old, new) = (change.old.as_ref(), change.new.as_ref());
-            let pair =
-                json!({ "old": self.change(change.column, old, mask)?, "new": self.change(change.column, new, mask)? });
-            changes.insert(change.column.into(), pair);
-        }
+        let changes = fields::changes_json(self.table, &step.changes, mask)?;
         let (key, payload) = payload(&step.event, mask);
         Ok(json!({
             "position": step.event.position, "commit_id": step.meta.id, "recorded_at": step.recorded_at,
             "actor": &*step.meta.actor, "reason": step.meta.reason, "request_id": step.meta.request_id,
             "table": self.table.name, "key": key, "type": &*step.event.event_type, "prev": step.event.prev,
-            "exists": step.exists, "changes": changes, "payload": payload,
+            "exists": step.exists, "quarantined": step.quarantined, "changes": changes, "payload": payload,
         })
         .to_string())
     }
@@ -256,11 +245,9 @@ impl HistoryArgs {
             output::time(step.recorded_at),
             step.meta.actor,
         ))?;
-        for change in &step.changes {
-            let old = self.change(change.column, change.old.as_ref(), mask)?;
-            let new = self.change(change.column, change.new.as_ref(), mask)?;
-            let (old, new) = (shown_value(&old.to_string()), shown_value(&new.to_string()));
-            context.out.line(format!("    {:<22} {old} → {new}", change.column))?;
+        fields::tell_changes(context.out, self.table, &step.changes, mask)?;
+        if step.quarantined {
+            context.out.line("    quarantined: replays pass over it")?;
         }
         if !step.exists {
             context.out.line("    the row is gone")?;

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::{
     Context, Ended,
+    export::ImportLog,
     output::{self, BAD, number},
 };
 use crate::{
@@ -18,11 +19,13 @@ use crate::{
 /// Imports waiting for their answers; they share group commits.
 const IMPORTS_AHEAD_MAX: usize = 1_024;
 
-/// Take over data of other systems.
+/// Take over an exported log, or data of other systems.
 #[derive(Subcommand)]
 pub(crate) enum Import {
     /// The task queue of a Meilisearch v6 dump, into `tasks`; safe to repeat
     Meilisearch(Meilisearch),
+    /// A log that was exported, into a store of its own; safe to repeat
+    Log(ImportLog),
 }
 
 /// Takes the task queue of a Meilisearch v6 dump into `tasks`, one commit per task. An import that is repeated finds its
@@ -48,6 +51,7 @@ impl Import {
     pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
         match self {
             Self::Meilisearch(verb) => verb.run(context),
+            Self::Log(verb) => verb.run(context),
         }
     }
 }

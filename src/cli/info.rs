@@ -5,8 +5,8 @@ use tasklog_projections::{TABLES, sqlite::read_built};
 
 use super::{
     Context, Ended,
+    at::AsOf,
     output::{self, number},
-    wait::MinPosition,
 };
 use crate::{Error, StoreUrl};
 
@@ -14,16 +14,18 @@ use crate::{Error, StoreUrl};
 #[derive(Args)]
 pub(crate) struct Info {
     #[command(flatten)]
-    at_least: MinPosition,
+    as_of: AsOf,
 }
 
 impl Info {
     pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
-        let store = self.at_least.open(context)?;
+        let store = self.as_of.open(context)?;
         let (info, head, first, checkpoint) =
             store.read(|log, view| Ok((log.info()?, log.head()?, log.first()?, view.checkpoint()?)))?;
         let counts = store.counts()?;
         let built: Vec<_> = match &context.url {
+            // What tells of earlier moments is this program's fold.
+            _ if store.moment().is_some() => TABLES.iter().map(|table| Some(table.projection_version)).collect(),
             StoreUrl::Sqlite(_) => store.with_connection(|conn| {
                 let built = TABLES.iter().map(|table| Ok(read_built(conn, table)?.map(|built| built.version)));
                 built.collect::<Result<Vec<_>, Error>>()
@@ -71,7 +73,7 @@ impl Info {
         line("events", format!("{} to {}", first, head.position))?;
         line("newest", format!("{} ({})", output::time(head.recorded_at), head.commit))?;
         line("tables at", format!("event {}", checkpoint.position))?;
-        if matches!(context.url, StoreUrl::Sqlite(_)) {
+        if matches!(context.url, StoreUrl::Sqlite(_)) && store.moment().is_none() {
             line("size", format!("{} bytes, and {} in the write-ahead log", number(sizes.0), number(sizes.1)))?;
         }
         line("durability", durability)?;

@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 
 use serde_json::Value;
-use tasklog_projections::{TABLES, TableDef};
+use tasklog_projections::{PROJECTED, TableDef};
 use tasklog_replay::{Difference, Finding};
 
 /// Replaces sensitive values by `***<n>`, with the same n for equal values within one output.
@@ -48,7 +48,7 @@ impl Mask {
 
     /// A row key of a table that is known by name.
     pub(crate) fn key_of(&mut self, table: &str, key: &str) -> String {
-        match TABLES.iter().find(|known| known.name == table) {
+        match PROJECTED.iter().find(|known| known.name == table) {
             Some(table) => self.key(table, key),
             None => key.to_owned(),
         }
@@ -57,7 +57,7 @@ impl Mask {
     /// The name of a key in Redis, without the prefix: that of a row has the row's key in it.
     pub(crate) fn redis_key(&mut self, name: &str) -> String {
         let of_row = name.split_once(':').filter(|(_, rest)| !rest.starts_with('_'));
-        let table = TABLES.iter().find(|table| of_row.is_some_and(|(first, _)| first == table.key_prefix));
+        let table = PROJECTED.iter().find(|table| of_row.is_some_and(|(first, _)| first == table.key_prefix));
         match (table, of_row) {
             (Some(table), Some((first, rest))) => format!("{first}:{}", self.key(table, rest)),
             _ => name.to_owned(),

@@ -1,20 +1,37 @@
 //! The command line. One file per verb; this one parses and dispatches.
 
+mod against;
 mod apply;
+mod archive;
+mod at;
+mod backup;
 mod bench;
+mod blame;
 mod catalogue;
+mod check;
+mod checkpoint;
 mod copy;
+mod diff;
 mod epoch;
 mod events;
+mod export;
+mod fields;
 mod follow;
+mod fork;
 mod import;
 mod info;
 mod input;
+mod keygen;
 mod maintain;
 mod mask;
 mod output;
+mod proof_files;
+mod prove;
+mod quarantine;
+mod replay;
 mod rows;
 mod signals;
+mod snapshot;
 mod sql;
 mod wait;
 
@@ -55,14 +72,36 @@ enum Verb {
     Log(events::LogArgs),
     /// Tell everything that happened to one row, field by field
     History(events::HistoryArgs),
+    /// Tell which event last set each field of a row
+    Blame(blame::Blame),
+    /// Tell which rows differ between two moments, or between two stores
+    Diff(diff::Diff),
+    /// Step through events, with the row before and after each
+    Replay(replay::Replay),
+    /// Make a store of the log up to a moment, with events left out and commands added
+    Fork(fork::Fork),
     /// Run a read-only SQL query over the 14 tables and `events`
     Sql(sql::Sql),
     /// Show what the store is and holds
     Info(info::Info),
     /// Check every event, every link and every row against a replay
     Verify(maintain::Verify),
+    /// Print a checkpoint of the log, which later proves that nothing was changed
+    Checkpoint(checkpoint::Checkpoint),
+    /// Write a proof that an event is in the log, or that the log only grew
+    Prove(prove::Prove),
+    /// Check a proof against a checkpoint, without the store
+    Check(Box<check::Check>),
+    /// Make a key that signs checkpoints
+    Keygen(keygen::Keygen),
     /// Rebuild tables from the log, while readers go on
     Rebuild(maintain::Rebuild),
+    /// Let replays pass over an event that cannot be folded, take that back, or list what they pass over
+    Quarantine(quarantine::Quarantine),
+    /// Make a snapshot of all rows, while readers and writers go on
+    Snapshot(snapshot::Snapshot),
+    /// List the snapshots and whether each can be used
+    Snapshots(snapshot::List),
     /// Show the log's epoch, or begin the next one after commits were lost
     Epoch(epoch::Epoch),
     /// Keep a replica of another store, and keep it up to date
@@ -73,7 +112,19 @@ enum Verb {
     Commands(catalogue::Commands),
     /// Make a recorded day of one orchestrator
     Generate(catalogue::Generate),
-    /// Take over data of other systems
+    /// Seal the log into segments at another place, or verify these
+    Archive(archive::Archive),
+    /// Remove from the log what the archive and a snapshot have
+    Trim(archive::Trim),
+    /// Show or say how much of the log is kept where
+    Retention(archive::Retention),
+    /// Write the log as lines of JSON
+    Export(export::Export),
+    /// Make a consistent copy of a store's file while it is written to
+    Backup(backup::Backup),
+    /// Make a store of a backup, in a new epoch
+    Restore(backup::Restore),
+    /// Take over an exported log, or data of other systems
     #[command(subcommand)]
     Import(import::Import),
     /// Measure speed and size against a raw baseline in the same run
@@ -160,15 +211,32 @@ fn run(verb: Verb, context: &Context) -> Result<Ended, Error> {
         Verb::Query(verb) => verb.run(context),
         Verb::Log(verb) => verb.run(context),
         Verb::History(verb) => verb.run(context),
+        Verb::Blame(verb) => verb.run(context),
+        Verb::Diff(verb) => verb.run(context),
+        Verb::Replay(verb) => verb.run(context),
+        Verb::Fork(verb) => verb.run(context),
         Verb::Sql(verb) => verb.run(context),
         Verb::Info(verb) => verb.run(context),
         Verb::Verify(verb) => verb.run(context),
+        Verb::Checkpoint(verb) => verb.run(context),
+        Verb::Prove(verb) => verb.run(context),
+        Verb::Check(verb) => verb.run(context),
+        Verb::Keygen(verb) => verb.run(context),
         Verb::Rebuild(verb) => verb.run(context),
+        Verb::Quarantine(verb) => verb.run(context),
+        Verb::Snapshot(verb) => verb.run(context),
+        Verb::Snapshots(verb) => verb.run(context),
         Verb::Epoch(verb) => verb.run(context),
         Verb::Follow(verb) => verb.run(context),
         Verb::Copy(verb) => verb.run(context),
         Verb::Commands(verb) => verb.run(context),
         Verb::Generate(verb) => verb.run(context),
+        Verb::Archive(verb) => verb.run(context),
+        Verb::Trim(verb) => verb.run(context),
+        Verb::Retention(verb) => verb.run(context),
+        Verb::Export(verb) => verb.run(context),
+        Verb::Backup(verb) => verb.run(context),
+        Verb::Restore(verb) => verb.run(context),
         Verb::Import(verb) => verb.run(context),
         Verb::Bench(verb) => verb.run(context),
         Verb::Completions { shell } => {

@@ -5,7 +5,7 @@ use serde_json::Value;
 use tasklog_log::{Position, StoreError};
 use tasklog_projections::{AnyRow, Cell, Column, Kind, Scan, TABLES, TableDef, cell_json, table};
 
-use super::{Context, Ended, mask::Mask, output, wait::MinPosition};
+use super::{Context, Ended, at::AsOf, mask::Mask, output};
 use crate::{Error, Rejection, query::Reader, tables};
 
 /// Show one row.
@@ -17,7 +17,7 @@ pub(crate) struct Get {
     /// The row key; a two-part key is written a/b
     key: String,
     #[command(flatten)]
-    at_least: MinPosition,
+    as_of: AsOf,
 }
 
 /// List rows.
@@ -36,7 +36,7 @@ pub(crate) struct List {
     #[arg(long, value_name = "KEY")]
     after: Option<String>,
     #[command(flatten)]
-    at_least: MinPosition,
+    as_of: AsOf,
 }
 
 /// Ask a query of the catalogue (`tasklog commands` lists them), or store.schema_version, store.counts or store.health;
@@ -49,7 +49,7 @@ pub(crate) struct Ask {
     #[arg(default_value = "{}")]
     args: String,
     #[command(flatten)]
-    at_least: MinPosition,
+    as_of: AsOf,
 }
 
 /// A table by its name, for the command line.
@@ -62,7 +62,7 @@ pub(crate) fn parse_table(name: &str) -> Result<&'static TableDef, String> {
 
 impl Get {
     pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
-        let store = self.at_least.open(context)?;
+        let store = self.as_of.open(context)?;
         let mut mask = Mask::new(context.out.show_sensitive);
         let found = store.read_tables(|read| read.get_any(self.table, &self.key))?;
         let Some(held) = found else {
@@ -83,7 +83,7 @@ impl Get {
 impl List {
     pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
         let wanted = self.conditions.iter().map(|text| condition(self.table, text)).collect::<Result<Vec<_>, _>>()?;
-        let store = self.at_least.open(context)?;
+        let store = self.as_of.open(context)?;
         let mut mask = Mask::new(context.out.show_sensitive);
         let mut rows = Vec::new();
         let mut last = None;
@@ -153,7 +153,7 @@ impl Ask {
         };
         let args = serde_json::from_str(&self.args)
             .map_err(|error| Rejection::invalid(format!("{}: arguments: {error}", self.name)))?;
-        let store = self.at_least.open(context)?;
+        let store = self.as_of.open(context)?;
         let answer = store.read_tables(|read| (query.run)(args, read))?;
         let table = tables::SIDES.iter().find(|side| self.name.split('.').next() == Some(side.table.name));
         let value: Value =
@@ -169,10 +169,10 @@ impl Ask {
     /// The queries about the store as a whole.
     fn store_query(&self, context: &Context) -> Result<Option<String>, Error> {
         let answer = match &*self.name {
-            "store.schema_version" => Value::from(self.at_least.open(context)?.schema_version()?),
-            "store.health" => Value::from(self.at_least.open(context)?.health()?.0),
+            "store.schema_version" => Value::from(self.as_of.open(context)?.schema_version()?),
+            "store.health" => Value::from(self.as_of.open(context)?.health()?.0),
             "store.counts" => {
-                let counts = self.at_least.open(context)?.counts()?;
+                let counts = self.as_of.open(context)?.counts()?;
                 Value::Object(counts.into_iter().map(|(name, rows)| (name.to_owned(), Value::from(rows))).collect())
             }
             _ => return Ok(None),

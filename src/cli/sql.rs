@@ -11,27 +11,28 @@ use serde_json::{Value, json};
 use tasklog_log::{Event, Position, StoreError};
 use tasklog_projections::{Kind, TABLES, TableDef, table};
 
-use super::{Context, Ended, mask::Mask, wait::MinPosition};
+use super::{Context, Ended, at::AsOf, mask::Mask};
 use crate::{Error, Rejection};
 
 /// Run a read-only SQL query over the 14 tables and `events`.
 ///
 /// Payloads are JSON here (`payload ->> '$.to'` works), commit ids and hashes are text. Sensitive columns are masked
-/// before the query sees them, unless --show-sensitive is given.
+/// before the query sees them, unless --show-sensitive is given. With --at the 14 tables are as they were, also those of a
+/// store in Redis; rows that were dead by then are not there.
 #[derive(Args)]
 pub(crate) struct Sql {
     /// The query
     query: String,
     #[command(flatten)]
-    at_least: MinPosition,
+    as_of: AsOf,
 }
 
 impl Sql {
     pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
-        let store = self.at_least.open(context)?;
+        let store = self.as_of.open(context)?;
         // A connection of its own: what is laid over the tables here must not meet other queries.
         let mut conn = store.open_connection()?;
-        prepare(&mut conn, context.out.show_sensitive)?;
+        prepare(&mut conn, store.events_source().as_deref(), context.out.show_sensitive)?;
         self.query(context, &conn)?;
         Ok(Ended::Well)
     }
@@ -78,12 +79,12 @@ fn plain(value: &Value) -> String {
 }
 
 /// Lays masked views over the tables: temporary ones, which a query finds before the tables of the same name.
-fn prepare(conn: &mut Connection, show_sensitive: bool) -> Result<(), Error> {
+fn prepare(conn: &mut Connection, events: Option<&str>, show_sensitive: bool) -> Result<(), Error> {
     functions(conn, show_sensitive).map_err(StoreError::from)?;
     // SQLite names the view on whose behalf a column is read, but names a WITH table of the query in the same way. So the
     // views that may read what is sensitive have names that no query can know.
     let gate = format!("_{}_", hex::encode(rand::random::<[u8; 16]>()));
-    let mut views = vec![events_view(&gate)];
+    let mut views: Vec<_> = events.map(|source| events_view(&gate, source)).into_iter().collect();
     views.extend(TABLES.iter().map(|table| table_view(table, &gate)));
     conn.pragma_update(None, "query_only", 0).map_err(StoreError::from)?;
     conn.execute_batch(&views.join("\n")).map_err(StoreError::from)?;
@@ -130,22 +131,23 @@ fn table_view(table: &TableDef, gate: &str) -> String {
         if table.sensitive.contains(&name) { format!("mask({plain}) AS {name}") } else { format!("{plain} AS {name}") }
     });
     let columns: Vec<_> = columns.chain(["_rev".to_owned()]).collect();
-    gated(gate, table.name, &columns.join(", "))
+    gated(gate, table.name, &columns.join(", "), &format!("main.{}", table.name))
 }
 
 /// Two views: one that reads the table, and one that has the name which queries use.
-fn gated(gate: &str, name: &str, columns: &str) -> String {
+fn gated(gate: &str, name: &str, columns: &str, source: &str) -> String {
     format!(
-        "CREATE TEMP VIEW {gate}{name} AS SELECT {columns} FROM main.{name};
+        "DROP VIEW IF EXISTS temp.{name};
+         CREATE TEMP VIEW {gate}{name} AS SELECT {columns} FROM {source};
          CREATE TEMP VIEW {name} AS SELECT * FROM temp.{gate}{name};"
     )
 }
 
-fn events_view(gate: &str) -> String {
+fn events_view(gate: &str, source: &str) -> String {
     let columns = "position, uuid(commit_id) AS commit_id, recorded_at, actor, reason, request_id, \
      table_name, mask_key(table_name, key) AS key, type, type_version, prev, \
      payload_json(table_name, type, type_version, payload) AS payload, checksum";
-    gated(gate, "events", columns)
+    gated(gate, "events", columns, source)
 }
 
 fn functions(conn: &Connection, show_sensitive: bool) -> rusqlite::Result<()> {

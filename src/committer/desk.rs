@@ -6,7 +6,12 @@ use std::{
 use tasklog_log::StoreError;
 use tokio::sync::mpsc;
 
-use super::{Answer, QUEUE_REQUESTS_MAX, Waiting, answers::answer_all, stopped};
+use super::{
+    Answer, Job, QUEUE_REQUESTS_MAX, Waiting, Work,
+    answers::answer_all,
+    job::{Connected, QueuedJob},
+    stopped,
+};
 use crate::{
     backend::{Backend, Fate},
     engine::{DECIDE_ATTEMPTS_MAX, Decided, Engine, Finished, too_many_attempts},
@@ -52,11 +57,13 @@ pub(super) trait Desk: Send {
 }
 
 /// Where requests come from; none for a lone caller's.
-pub(super) type Inbox<'i> = Option<&'i mut mpsc::Receiver<Waiting>>;
+pub(super) type Inbox<'i> = Option<&'i mut mpsc::Receiver<Work>>;
 
 /// Decides and writes batches.
 pub(super) struct Loop<B> {
     engine: Engine<B>,
+    /// What is to be done before the next batch.
+    jobs: Vec<QueuedJob>,
     /// Chunked commands that want another commit, and requests to be decided again.
     carried: Vec<Waiting>,
     /// Requests in the last batch.
@@ -66,15 +73,45 @@ pub(super) struct Loop<B> {
 
 impl<B: Backend> Loop<B> {
     pub(super) fn new(engine: Engine<B>) -> Self {
-        Self { engine, carried: Vec::new(), expected: 1, broken: false }
+        Self { engine, jobs: Vec::new(), carried: Vec::new(), expected: 1, broken: false }
     }
 
-    /// Commits `first` with what waits, and then whatever is left of it.
-    pub(super) fn run(&mut self, first: Waiting, inbox: &mut mpsc::Receiver<Waiting>) {
-        let mut next = Some(first);
-        while let Some(first) = next {
+    /// Does `first` with what waits, and then whatever is left of it.
+    pub(super) fn run(&mut self, first: Work, inbox: &mut mpsc::Receiver<Work>) {
+        let mut next = self.request(first);
+        loop {
+            self.run_jobs();
+            let Some(first) = next.take().or_else(|| self.carried.pop()) else { return };
             self.group_commit(first, &mut Some(&mut *inbox));
-            next = self.carried.pop();
+        }
+    }
+
+    /// A request, or a job put aside until this batch ends.
+    fn request(&mut self, work: Work) -> Option<Waiting> {
+        match work {
+            Work::Request(waiting) => Some(waiting),
+            Work::Job(job) => {
+                self.jobs.push(job);
+                None
+            }
+        }
+    }
+
+    fn run_jobs(&mut self) {
+        for QueuedJob { job: Job { changes_rows, run }, busy } in std::mem::take(&mut self.jobs) {
+            // Until its caller knows.
+            let _busy = busy;
+            if let Err(error) = self.reopen() {
+                run(Err(error));
+                continue;
+            }
+            let connected = run(self.engine.backend().connection().ok_or_else(|| {
+                StoreError::unavailable("a store without a file has no connection of its own to be worked on")
+            }));
+            self.broken = connected == Connected::GiveUp;
+            if changes_rows {
+                self.engine.forget_rows();
+            }
         }
     }
 
@@ -121,8 +158,13 @@ impl<B: Backend> Loop<B> {
     /// Nothing can be decided now: whoever waits is told so, instead of finding it out one after another.
     fn refuse(&mut self, first: Waiting, error: &StoreError, inbox: &mut Inbox<'_>) {
         let carried = std::mem::take(&mut self.carried);
-        let queued = std::iter::from_fn(|| inbox.as_mut()?.try_recv().ok());
-        for waiting in std::iter::once(first).chain(carried).chain(queued.take(QUEUE_REQUESTS_MAX)) {
+        let mut queued = Vec::new();
+        while queued.len() < QUEUE_REQUESTS_MAX
+            && let Some(work) = inbox.as_mut().and_then(|inbox| inbox.try_recv().ok())
+        {
+            queued.extend(self.request(work));
+        }
+        for waiting in std::iter::once(first).chain(carried).chain(queued) {
             // A caller that went away does not want to know.
             let _ = waiting.answer.send(Err(error.share().into()));
         }
@@ -208,7 +250,8 @@ impl<B: Backend> Loop<B> {
     /// came before the batch looked at the store; those after them must see what was acknowledged before they came.
     fn next(&mut self, taken: usize, here: &mut usize, inbox: &mut Inbox<'_>) -> Option<Waiting> {
         let inbox = inbox.as_mut()?;
-        let next = linger(inbox, taken < self.expected)?;
+        // A job waits for the end of this batch, and the batch for nobody.
+        let next = linger(inbox, taken < self.expected).and_then(|work| self.request(work))?;
         *here = match here.checked_sub(1) {
             Some(rest) => rest,
             None => {
@@ -219,12 +262,17 @@ impl<B: Backend> Loop<B> {
         Some(next)
     }
 
-    fn prepare(&mut self) -> Result<(), StoreError> {
+    fn reopen(&mut self) -> Result<(), StoreError> {
         if self.broken {
             thread::sleep(REOPEN_PAUSE);
             self.engine.backend().reopen()?;
             self.broken = false;
         }
+        Ok(())
+    }
+
+    fn prepare(&mut self) -> Result<(), StoreError> {
+        self.reopen()?;
         self.engine.begin().inspect_err(|_| self.broken = true)
     }
 
@@ -246,12 +294,12 @@ impl<B: Backend + Send> Desk for Loop<B> {
     }
 }
 
-/// The next request; if it is `worth` it, waits for it, but not for longer than [`LINGER_MAX`].
-pub(super) fn linger(inbox: &mut mpsc::Receiver<Waiting>, worth: bool) -> Option<Waiting> {
+/// What comes next; if it is `worth` it, waits for it, but not for longer than [`LINGER_MAX`].
+pub(super) fn linger(inbox: &mut mpsc::Receiver<Work>, worth: bool) -> Option<Work> {
     let mut began = None;
     loop {
         match inbox.try_recv() {
-            Ok(waiting) => return Some(waiting),
+            Ok(work) => return Some(work),
             Err(mpsc::error::TryRecvError::Empty) if worth => {}
             Err(_) => return None,
         }

@@ -8,7 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Answer, Committer, Pending};
+use tasklog_log::StoreError;
+
+use super::{Answer, Committer, Jobs, Pending};
 use crate::{engine::Request, rejection::Error};
 
 /// Requests on their way at once that make a crowd.
@@ -66,6 +68,11 @@ impl Lanes {
     /// [`Committer::run_blocking`], in one order with those of [`Lanes::send_blocking`].
     pub(crate) fn run_blocking(&self, request: Request) -> Answer {
         self.first.run_blocking(request)
+    }
+
+    /// [`Committer::jobs`]. They are for stores that have one writer.
+    pub(crate) fn jobs(&self) -> Result<Jobs, StoreError> {
+        self.first.jobs()
     }
 
     /// [`Committer::recorded_at`]

@@ -2,8 +2,10 @@
 
 mod answers;
 mod desk;
+mod job;
 mod lanes;
 
+pub(crate) use job::{Connected, Job, Jobs};
 pub(crate) use lanes::Lanes;
 
 use std::{
@@ -21,7 +23,10 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-use self::desk::{Desk, Loop, linger};
+use self::{
+    desk::{Desk, Loop, linger},
+    job::QueuedJob,
+};
 use crate::{
     backend::Backend,
     engine::{AnyReply, Engine, Request},
@@ -47,7 +52,14 @@ struct Waiting {
     busy: Busy,
 }
 
-/// Counts a request from before it is queued until it is answered.
+/// What stands in the queue.
+#[allow(clippy::large_enum_variant, reason = "requests are nearly all that passes through it")]
+enum Work {
+    Request(Waiting),
+    Job(QueuedJob),
+}
+
+/// Counts what is queued from before it is until it is answered.
 struct Busy(Arc<AtomicUsize>);
 
 impl Busy {
@@ -77,12 +89,12 @@ impl Drop for Busy {
 /// 100 µs. So many callers share a sync, and a lone caller waits for nobody: if it is a thread of its own and nothing
 /// else is on its way, it writes by itself, which spares two changes of threads.
 pub(crate) struct Committer {
-    queue: Option<mpsc::Sender<Waiting>>,
+    queue: Option<mpsc::Sender<Work>>,
     thread: Option<thread::JoinHandle<()>>,
     recorded_at: Arc<AtomicI64>,
     /// The thread's; gone when the thread is.
     desk: Weak<Mutex<dyn Desk>>,
-    /// Requests that are not answered yet.
+    /// Requests and jobs that are not answered yet.
     busy: Arc<AtomicUsize>,
 }
 
@@ -126,7 +138,7 @@ impl Committer {
         // without being driven, and would keep their answers.
         let runtime = Handle::try_current().ok();
         waiting.runtime = runtime.filter(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread);
-        self.queue()?.send(waiting).await.map_err(|_| stopped())?;
+        self.queue()?.send(Work::Request(waiting)).await.map_err(|_| stopped())?;
         Ok(pending)
     }
 
@@ -134,7 +146,7 @@ impl Committer {
     pub(crate) fn send_blocking(&self, mut request: Request) -> Result<Pending, Error> {
         request.ordered = true;
         let (waiting, pending) = waiting(request, Busy::new(&self.busy));
-        self.queue()?.blocking_send(waiting).map_err(|_| stopped())?;
+        self.queue()?.blocking_send(Work::Request(waiting)).map_err(|_| stopped())?;
         Ok(pending)
     }
 
@@ -151,12 +163,17 @@ impl Committer {
             _ => vec![waiting],
         };
         for waiting in left {
-            queue.blocking_send(waiting).map_err(|_| stopped())?;
+            queue.blocking_send(Work::Request(waiting)).map_err(|_| stopped())?;
         }
         pending.answer_blocking()
     }
 
-    /// How many requests are not answered yet.
+    /// Where jobs go, for a thread that must not keep the committer from ending.
+    pub(crate) fn jobs(&self) -> Result<Jobs, StoreError> {
+        Ok(Jobs::new(self.queue()?, &self.busy))
+    }
+
+    /// How many requests and jobs are not answered yet.
     pub(crate) fn busy(&self) -> usize {
         self.busy.load(Ordering::Acquire)
     }
@@ -166,7 +183,7 @@ impl Committer {
         self.recorded_at.load(Ordering::Acquire)
     }
 
-    fn queue(&self) -> Result<&mpsc::Sender<Waiting>, StoreError> {
+    fn queue(&self) -> Result<&mpsc::Sender<Work>, StoreError> {
         self.queue.as_ref().ok_or_else(stopped)
     }
 }
@@ -196,7 +213,7 @@ impl Drop for Committer {
 }
 
 /// What the thread does: it takes the desk when there is something to do.
-fn serve<B: Backend>(desk: &Mutex<Loop<B>>, inbox: &mut mpsc::Receiver<Waiting>) {
+fn serve<B: Backend>(desk: &Mutex<Loop<B>>, inbox: &mut mpsc::Receiver<Work>) {
     loop {
         // A caller that was just answered often has the next command at hand: meeting it here is quicker than falling
         // asleep and being woken.

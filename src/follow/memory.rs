@@ -1,5 +1,5 @@
 use tasklog_log::{Checkpoint, Commit, Log, LogInfo, Position, StoreError};
-use tasklog_projections::{TABLES, View, memory::MemoryView};
+use tasklog_projections::{PROJECTED, View, facts, memory::MemoryView};
 use tasklog_replay::{
     Folder,
     follow::{FOLLOW_PAGE_EVENTS, Replica, take},
@@ -18,12 +18,14 @@ impl MemoryReplica {
         Self { backend, folder: None }
     }
 
-    fn taken(&mut self, commits: &[Commit]) -> Result<Checkpoint, StoreError> {
+    fn taken(&mut self, commits: &[Commit], passed_over: &[Position]) -> Result<Checkpoint, StoreError> {
         let folder = self.folder.take();
         let MemoryBackend { log, view } = &mut self.backend;
-        let mut folder = folder.map_or_else(|| Folder::on(&TABLES, &*view), Ok)?;
-        // Nothing is written unless all of it can be: folding and adopting refuse before they write.
-        let to = take(&mut folder, log, view, commits)?;
+        let begin =
+            || Ok::<_, StoreError>(Folder::on_live(&PROJECTED, &*view)?.passing_over(passed_over.iter().copied()));
+        let mut folder = folder.map_or_else(begin, Ok)?;
+        // Nothing is written unless all of it can be, up to a quarantine: folding and adopting refuse before they write.
+        let to = take(&mut folder, log, view, commits, passed_over)?;
         self.folder = Some(folder);
         Ok(to)
     }
@@ -53,9 +55,9 @@ impl Replica for MemoryReplica {
         moved
     }
 
-    fn take(&mut self, commits: &[Commit]) -> Result<Checkpoint, StoreError> {
+    fn take(&mut self, commits: &[Commit], passed_over: &[Position]) -> Result<Checkpoint, StoreError> {
         self.backend.view.begin();
-        let taken = self.taken(commits);
+        let taken = self.taken(commits, passed_over);
         self.backend.view.commit();
         taken
     }
@@ -63,7 +65,8 @@ impl Replica for MemoryReplica {
     fn go_back(&mut self, to: &Checkpoint) -> Result<(), StoreError> {
         self.folder = None;
         let mut fresh = MemoryView::new(to.log);
-        let mut folder = Folder::new(&TABLES);
+        let quarantined = facts::quarantined(&self.backend.view)?;
+        let mut folder = Folder::new(&PROJECTED).passing_over(quarantined);
         let mut at = Position::ZERO;
         while at < to.position {
             let mut page = self.backend.log.read(at, FOLLOW_PAGE_EVENTS)?;

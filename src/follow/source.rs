@@ -6,12 +6,15 @@ use tasklog_log::{
     redis::{Connector, Link, RedisLog, RedisUrl, Time},
     sqlite::{SqliteLog, connection, connection::Access as FileAccess},
 };
-use tasklog_projections::sqlite::table_exists;
+use tasklog_projections::{
+    redis::{Expiry, RedisView},
+    sqlite::{SqliteView, table_exists},
+};
 use tasklog_replay::follow::Source;
 
 use crate::{
     rejection::{Error, Rejection},
-    store::{Access, OpenOptions, Recording, StoreUrl, redis},
+    store::{Access, OpenOptions, Recording, StoreUrl, archive, redis},
 };
 
 /// A source, and what a replica has to know of it beside its log.
@@ -73,7 +76,10 @@ impl SqliteSource {
 
 impl Source for SqliteSource {
     fn session(&self, look: &mut dyn FnMut(&dyn Log) -> Result<(), StoreError>) -> Result<(), StoreError> {
-        self.with(|conn| look(&SqliteLog::new(conn, Arc::new(SystemClock))))
+        self.with(|conn| {
+            let log = SqliteLog::new(conn, Arc::new(SystemClock));
+            archive::joined(&log, &SqliteView::live(conn), |log| look(log))
+        })
     }
 }
 
@@ -89,7 +95,9 @@ const REDIS_SESSION_IDLE_MAX: Duration = Duration::from_secs(30);
 impl Source for RedisSource {
     fn session(&self, look: &mut dyn FnMut(&dyn Log) -> Result<(), StoreError>) -> Result<(), StoreError> {
         let link = Arc::new(Link::new(Connector::new(self.url.clone())));
-        look(&RedisLog::open(link, self.time.clone())?)
+        let log = RedisLog::open(Arc::clone(&link), self.time.clone())?;
+        let view = RedisView::new(link, &self.url.prefix, Expiry::BySweep);
+        archive::joined(&log, &view, |log| look(log))
     }
 
     fn session_idle_max(&self) -> Duration {

@@ -32,6 +32,7 @@ impl Epoch {
 pub(super) fn read(read: &ReadSide) -> Result<Epoch, Error> {
     match read {
         ReadSide::Memory(backend) => Ok(Epoch { head: backend.log.head()?, born_at: None, accepted: Vec::new() }),
+        ReadSide::At(past) => Ok(Epoch { head: past.moment().at, ..self::read(&past.origin().read)? }),
         ReadSide::Sqlite(pool) => pool.with(|conn| {
             let head = SqliteLog::new(conn, std::sync::Arc::new(SystemClock)).head()?;
             Ok(Epoch { head, born_at: None, accepted: accepted_epochs(conn)? })
@@ -52,6 +53,7 @@ pub(super) fn accept(read: &ReadSide, actor: &str, reason: Option<&str>) -> Resu
         ReadSide::Memory(_) => {
             Err(Rejection::invalid("a store in memory loses nothing: its log stays in the epoch it was born in").into())
         }
+        ReadSide::At(_) => Err(super::at::not_in_the_past("accepting an epoch")),
         ReadSide::Sqlite(pool) => {
             // A connection of its own: the writer of this process notices the change before its next batch.
             let conn = connection::open(pool.path(), FileAccess::Write)?;

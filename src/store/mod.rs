@@ -1,24 +1,42 @@
 //! The facade: open a store, run commands, ask queries.
 
+pub(crate) mod archive;
+mod at;
+mod backup;
 mod epoch;
+pub(crate) mod exclusive;
 mod lock;
 mod marker;
 mod migrate;
 mod pool;
+mod quarantine;
+mod rebuild;
 mod recording;
 pub(crate) mod redis;
 mod redis_copy;
 mod replica;
+mod retention;
 mod scratch;
+mod snapshots;
 pub mod sqlite;
+mod tree;
+mod trim;
 mod url;
 
+pub use at::{Differed, ParseWhenError, Scope, When};
+pub use backup::restore;
 pub use epoch::Epoch;
 pub use marker::Following;
+pub(crate) use rebuild::PAGE_EVENTS;
+pub use rebuild::{Begin, Rebuilt, rebuild};
 pub use recording::{RECORDING_FROM, Recording};
 pub use redis::Repairs;
 pub(crate) use redis_copy::RedisCopy;
 pub(crate) use replica::{Role, SqliteReplica};
+pub use retention::{Retained, Retention};
+pub use snapshots::SNAPSHOT_EVERY_DEFAULT;
+pub use tree::Against;
+pub use trim::{Bound, Keep, Trimmed};
 pub use url::{ParseUrlError, StoreUrl};
 
 use std::{
@@ -34,7 +52,9 @@ use tasklog_replay::Report;
 
 use self::{
     pool::{Pool, ReadSide},
+    snapshots::{Kept, Maker},
     sqlite::Readable,
+    tree::TreeKeeper,
 };
 use crate::{
     backend::{MemoryBackend, RedisBackend, RedisBackendOptions, SqliteBackend},
@@ -60,8 +80,12 @@ pub struct OpenOptions {
     pub access: Access,
     /// If the store is created: keep the time of a recording whose offsets count from this instant.
     pub recording_from: Option<Millis>,
+    /// Whether a thread keeps the log's Merkle tree up to date as long as the store is open for writing.
+    pub keep_tree: bool,
     /// What stands for the clock of a recording's store between commands; without it, its time stands still.
     pub recording_clock: Option<Arc<dyn Clock>>,
+    /// While the store is open for commands, a snapshot is made every so many events, on a thread of its own; 0 for never.
+    pub snapshot_every: u64,
 }
 
 /// What a store is opened for.
@@ -82,7 +106,9 @@ impl Default for OpenOptions {
             clock: Arc::new(SystemClock),
             access: Access::Write,
             recording_from: None,
+            keep_tree: true,
             recording_clock: None,
+            snapshot_every: SNAPSHOT_EVERY_DEFAULT,
         }
     }
 }
@@ -97,6 +123,11 @@ pub struct TaskStore {
 }
 
 struct Inner {
+    // It reads too.
+    _maker: Option<Maker>,
+    kept: Kept,
+    // The keeper of the tree goes before everything: it reads for itself, and the committer writes for it.
+    _tree: Option<TreeKeeper>,
     // The readers go first: the last connection to be closed folds the write-ahead log into the file, and only the
     // writer's can. Then the committer finishes what was accepted, while the lock still stands.
     read: ReadSide,
@@ -159,9 +190,13 @@ impl TaskStore {
     fn open_memory(options: OpenOptions) -> Result<Self, Error> {
         let backend = MemoryBackend::new(Arc::clone(&options.clock))?;
         let read = ReadSide::Memory(backend.clone());
+        let kept = Kept::of(&read);
         let (config, actor) = (options.config.clone(), Arc::clone(&options.actor));
         let committer = Committer::start(move || Engine::new(backend, config, actor))?;
         let inner = Inner {
+            _maker: Maker::start(&read, &kept, options.snapshot_every)?,
+            kept,
+            _tree: None,
             committer: Some(Lanes::one(committer)),
             read_only: None,
             read,
@@ -192,17 +227,29 @@ impl TaskStore {
                 Lanes::two(first, Box::new(move || start(another.another())))
             })
         };
+        let keeps_tree = options.keep_tree && writer.is_some();
+        let keeper = keeps_tree.then(|| TreeKeeper::of_redis(url.clone(), read.time().clone())).transpose()?;
+        let read = ReadSide::Redis(Box::new(read));
+        let kept = Kept::of(&read);
+        let every = if writer.is_some() { options.snapshot_every } else { 0 };
         let inner = Inner {
+            _tree: keeper,
             committer: writer.map(lanes).transpose()?,
+            _maker: Maker::start(&read, &kept, every)?,
+            kept,
             read_only,
-            read: ReadSide::Redis(Box::new(read)),
+            read,
             clock: options.clock,
             actor: options.actor,
             config: options.config,
             recording,
             _lock: None,
         };
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = Arc::new(inner);
+        if inner.committer.is_some() {
+            retention::watch(&inner);
+        }
+        Ok(Self { inner })
     }
 
     fn open_sqlite(path: &Path, options: OpenOptions) -> Result<Self, Error> {
@@ -229,7 +276,12 @@ impl TaskStore {
         let (config, actor) = (options.config.clone(), Arc::clone(&options.actor));
         let (file, conn, clock) = (path.to_owned(), prepared.conn, Arc::clone(&prepared.clock));
         let committer = Committer::start(move || Engine::new(SqliteBackend::on(&file, conn, clock)?, config, actor))?;
+        let kept = Kept::of(&read);
+        let keeper = options.keep_tree.then(|| TreeKeeper::of_file(path, committer.jobs()?)).transpose()?;
         let inner = Arc::new(Inner {
+            _tree: keeper,
+            _maker: Maker::start(&read, &kept, options.snapshot_every)?,
+            kept,
             committer: Some(Lanes::one(committer)),
             read_only: None,
             read,
@@ -240,7 +292,11 @@ impl TaskStore {
             _lock: Some(Held { name: name.clone(), lock: Some(prepared.lock) }),
         });
         open.get_or_insert_default().insert(name, Arc::downgrade(&inner));
-        Ok(Self { inner })
+        retention::watch(&inner);
+        drop(open);
+        let store = Self { inner };
+        store.note_rebuilds()?;
+        Ok(store)
     }
 
     fn open_for_reading(path: &Path, options: OpenOptions, why: &str) -> Result<Self, Error> {
@@ -261,10 +317,14 @@ impl TaskStore {
                 return Err(StoreError::unavailable(format!("{}: {what}, again", path.display())).into());
             }
         };
+        let read = ReadSide::Sqlite(pool);
         let inner = Inner {
+            _maker: None,
+            kept: Kept::of(&read),
+            _tree: None,
             committer: None,
             read_only: Some(format!("{}: {why}", path.display())),
-            read: ReadSide::Sqlite(pool),
+            read,
             clock: options.clock,
             actor: options.actor,
             config: options.config,
@@ -276,10 +336,14 @@ impl TaskStore {
 
     /// A handle for reading on a replica in memory.
     pub(crate) fn reading_memory(backend: MemoryBackend, clock: Arc<dyn Clock>, why: String) -> Self {
+        let read = ReadSide::Memory(backend);
         let inner = Inner {
+            _maker: None,
+            kept: Kept::of(&read),
+            _tree: None,
             committer: None,
             read_only: Some(why),
-            read: ReadSide::Memory(backend),
+            read,
             clock,
             actor: OpenOptions::default().actor,
             config: Config::default(),
@@ -302,6 +366,7 @@ impl TaskStore {
             },
             ReadSide::Sqlite(pool) => open_source(&StoreUrl::Sqlite(pool.path().to_owned()))?,
             ReadSide::Redis(read) => open_source(&StoreUrl::Redis(Box::new(read.url().clone())))?,
+            ReadSide::At(_) => return Err(at::not_in_the_past("follow")),
         };
         Follower::start(from, into, options)
     }
@@ -314,6 +379,7 @@ impl TaskStore {
         match &self.inner.read {
             ReadSide::Sqlite(pool) => pool.with(|conn| Ok(Following::read(conn)?)),
             ReadSide::Memory(_) | ReadSide::Redis(_) => Ok(None),
+            ReadSide::At(read) => Self { inner: Arc::clone(read.origin()) }.following(),
         }
     }
 
@@ -441,6 +507,7 @@ impl TaskStore {
             ReadSide::Sqlite(pool) => pool.with(|conn| Ok(migrate::applied(conn)?.unwrap_or_default())),
             ReadSide::Memory(_) => Ok(migrate::SCHEMA_VERSION),
             ReadSide::Redis(read) => read.schema_version(),
+            ReadSide::At(read) => Self { inner: Arc::clone(read.origin()) }.schema_version(),
         }
     }
 
@@ -537,6 +604,7 @@ impl TaskStore {
             ReadSide::Sqlite(pool) => pool.with(|conn| Ok(sqlite::verify(conn, note)?)),
             ReadSide::Memory(backend) => Ok(sqlite::verify_views(&backend.log, &backend.view, note)?),
             ReadSide::Redis(read) => read.with(|log, view| Ok(redis::verify(log, view, note)?)),
+            ReadSide::At(_) => Err(at::not_in_the_past("verify")),
         }
     }
 
@@ -554,7 +622,7 @@ impl TaskStore {
         note: impl FnMut(Position),
     ) -> Result<Repairs, Error> {
         match &self.inner.read {
-            ReadSide::Redis(read) => Ok(redis::rebuild(read.url(), tables, note)?),
+            ReadSide::Redis(read) => Ok(redis::rebuild(read.url(), tables, Begin::AtTheStart, note)?),
             _ => Err(Rejection::invalid("only a store in Redis is repaired in place: see tasklog rebuild").into()),
         }
     }
@@ -590,6 +658,7 @@ impl TaskStore {
     pub fn open_connection(&self) -> Result<rusqlite::Connection, Error> {
         match &self.inner.read {
             ReadSide::Sqlite(pool) => Ok(pool.open()?),
+            ReadSide::At(read) => read.open_connection(),
             ReadSide::Memory(_) => Err(Rejection::invalid("a store in memory has no SQL").into()),
             ReadSide::Redis(_) => Err(Rejection::invalid(NO_SQL_IN_REDIS).into()),
         }
@@ -602,6 +671,7 @@ impl TaskStore {
     pub fn with_connection<T>(&self, look: impl FnOnce(&rusqlite::Connection) -> Result<T, Error>) -> Result<T, Error> {
         match &self.inner.read {
             ReadSide::Sqlite(pool) => pool.with(look),
+            ReadSide::At(read) => read.with_connection(look),
             ReadSide::Memory(_) => Err(Rejection::invalid("a store in memory has no SQL").into()),
             ReadSide::Redis(_) => Err(Rejection::invalid(NO_SQL_IN_REDIS).into()),
         }

@@ -2,6 +2,7 @@
 //! program built them.
 
 mod audit;
+mod look_through;
 mod notice;
 mod rebuild;
 mod turn;
@@ -16,7 +17,7 @@ use tasklog_log::{
     redis::{Connector, Facts, Keys, Link, RedisLog, RedisUrl, Script, Time, birth, facts},
 };
 use tasklog_projections::{
-    TABLES,
+    PROJECTED,
     redis::{Expiry, Names, RedisView, stale_tables},
 };
 
@@ -124,7 +125,7 @@ fn apply_migrations(link: &Link, keys: &Keys, names: &Names, mut at: u32) -> Res
     while at < migrate::SCHEMA_VERSION {
         let next = at + 1;
         let mut args = vec![at.to_string(), next.to_string()];
-        for table in TABLES.iter().filter(|table| table.schema_version == next) {
+        for table in PROJECTED.iter().filter(|table| table.schema_version == next) {
             args.extend([table.name.to_owned(), table.projection_version.to_string()]);
         }
         // Another process may have been faster; then the ledger says so.
@@ -155,6 +156,12 @@ impl Reader {
 }
 
 impl RedisRead {
+    /// The same store, read through connections of its own.
+    pub(super) fn again(&self) -> Self {
+        let (url, time, facts) = (self.url.clone(), self.time.clone(), self.facts.clone());
+        Self { url, time, idle: Mutex::default(), facts }
+    }
+
     /// Where the store is.
     pub(crate) fn url(&self) -> &RedisUrl {
         &self.url

@@ -8,10 +8,13 @@ use tasklog_log::{
     redis::{Keys, Link, RedisLog, RedisUrl, Script, encode_commit, is_answer_lost},
 };
 use tasklog_projections::{
-    AnyRow, Held, RowChange, Scan, TABLES, TableDef, View,
+    AnyRow, Held, PROJECTED, RowChange, Scan, TableDef, View,
     redis::{Expiry, RedisView, pack_bytes, pack_ops, script},
 };
-use tasklog_replay::{Folder, follow::Replica};
+use tasklog_replay::{
+    Folder,
+    follow::{Replica, decides_quarantine, settle_quarantine},
+};
 
 use super::{OpenOptions, redis};
 use crate::rejection::{Error, Rejection};
@@ -104,7 +107,7 @@ impl RedisCopy {
     pub(crate) fn settle(&mut self) -> Result<(), StoreError> {
         self.folder = None;
         let dead_at = self.log.head()?.recorded_at;
-        for table in TABLES {
+        for table in PROJECTED {
             // Nobody but the writer knows which tombstones its next events may link to.
             while self.view.sweep(table, dead_at, Millis::MIN, SWEEP_ROWS_MAX)?.len() == SWEEP_ROWS_MAX {}
         }
@@ -114,12 +117,19 @@ impl RedisCopy {
         Ok(())
     }
 
-    fn take_chunk(&mut self, commits: &[Commit], entries: &[Vec<u8>]) -> Result<Checkpoint, StoreError> {
+    fn take_chunk(
+        &mut self,
+        commits: &[Commit],
+        entries: &[Vec<u8>],
+        passed_over: &[Position],
+    ) -> Result<Checkpoint, StoreError> {
         let from = self.view.checkpoint()?;
         let to = check_adopted(&from, commits)?;
         let restored = Restored::of(&self.view, &self.log, commits, from.position)?;
         let folder = self.folder.take();
-        let mut folder = folder.map_or_else(|| Folder::on(&TABLES, &self.view), Ok)?;
+        let begin =
+            || Ok::<_, StoreError>(Folder::on_live(&PROJECTED, &self.view)?.passing_over(passed_over.iter().copied()));
+        let mut folder = folder.map_or_else(begin, Ok)?;
         for commit in commits {
             folder.fold(commit, &restored)?;
         }
@@ -211,7 +221,7 @@ impl Replica for RedisCopy {
         self.log.raise_epoch(log)
     }
 
-    fn take(&mut self, commits: &[Commit]) -> Result<Checkpoint, StoreError> {
+    fn take(&mut self, commits: &[Commit], passed_over: &[Position]) -> Result<Checkpoint, StoreError> {
         let mut rest = commits;
         while !rest.is_empty() {
             let mut entries = Vec::new();
@@ -224,9 +234,16 @@ impl Replica for RedisCopy {
                     break;
                 }
                 entries.push(entry);
+                if decides_quarantine(commit) {
+                    break;
+                }
             }
             let (chunk, others) = rest.split_at(entries.len());
-            self.take_chunk(chunk, &entries)?;
+            self.take_chunk(chunk, &entries, passed_over)?;
+            if let Some(last) = chunk.last().filter(|last| decides_quarantine(last)) {
+                settle_quarantine(&self.log, &mut self.view, last, passed_over)?;
+                self.folder = None;
+            }
             rest = others;
         }
         self.log.head()
@@ -248,7 +265,7 @@ impl<'v> Restored<'v> {
     /// Looks at every row that dies by time and that `commits` go on about.
     fn of(view: &'v RedisView, log: &RedisLog, commits: &[Commit], head: Position) -> Result<Self, StoreError> {
         let mut rows = HashMap::new();
-        for table in TABLES.iter().copied().filter(|table| table.dies_at.is_some()) {
+        for table in PROJECTED.iter().copied().filter(|table| table.dies_at.is_some()) {
             let events = commits.iter().flat_map(|commit| &commit.events).filter(|event| *event.table == *table.name);
             let linked: HashMap<&str, Position> =
                 events.filter_map(|event| Some((&*event.key, event.prev.filter(|prev| *prev <= head)?))).collect();

@@ -10,7 +10,7 @@ use tasklog_log::{
     sqlite::{Head, SqliteLog, connection, write_head},
 };
 use tasklog_projections::{
-    TABLES, View,
+    PROJECTED, View,
     sqlite::{SqliteView, drop_shadow, swap_shadow},
 };
 use tasklog_replay::{
@@ -18,7 +18,7 @@ use tasklog_replay::{
     follow::{Replica, take},
 };
 
-use super::{Following, OpenOptions, lock::WriterLock, sqlite};
+use super::{Begin, Following, OpenOptions, lock::WriterLock, sqlite};
 use crate::rejection::{Error, Rejection};
 
 /// How often rows that have died are removed.
@@ -111,14 +111,16 @@ impl Replica for SqliteReplica {
         Ok(transaction.commit()?)
     }
 
-    fn take(&mut self, commits: &[Commit]) -> Result<Checkpoint, StoreError> {
+    fn take(&mut self, commits: &[Commit], passed_over: &[Position]) -> Result<Checkpoint, StoreError> {
         // Taken out: after an error the next transaction begins with rows as they are stored.
         let folder = self.folder.take();
         let transaction = connection::begin(&self.conn)?;
         let mut log = SqliteLog::new(&self.conn, Arc::new(SystemClock));
         let mut view = SqliteView::live(&self.conn);
-        let mut folder = folder.map_or_else(|| Folder::on(&TABLES, &view), Ok)?;
-        let to = take(&mut folder, &mut log, &mut view, commits)?;
+        let begin =
+            || Ok::<_, StoreError>(Folder::on_live(&PROJECTED, &view)?.passing_over(passed_over.iter().copied()));
+        let mut folder = folder.map_or_else(begin, Ok)?;
+        let to = take(&mut folder, &mut log, &mut view, commits, passed_over)?;
         transaction.commit()?;
         self.folder = Some(folder);
         Ok(to)
@@ -127,9 +129,9 @@ impl Replica for SqliteReplica {
     fn go_back(&mut self, to: &Checkpoint) -> Result<(), StoreError> {
         self.folder = None;
         // The shadows are filled beside the tables; a crash leaves them to be thrown away. What counts is one transaction.
-        sqlite::fill_shadow(&self.path, &self.conn, &TABLES, to, &mut |_| {})?;
+        super::rebuild::fill(&self.path, &self.conn, &PROJECTED, to, Begin::WithSnapshot, &mut |_| {})?;
         let transaction = connection::begin(&self.conn)?;
-        swap_shadow(&self.conn, &TABLES)?;
+        swap_shadow(&self.conn, &PROJECTED)?;
         SqliteLog::new(&self.conn, Arc::new(SystemClock)).cut_back(to)?;
         write_head(&self.conn, Head::Tables, to)?;
         transaction.commit()?;
@@ -149,7 +151,7 @@ impl Replica for SqliteReplica {
         let transaction = connection::begin(&self.conn)?;
         let mut view = SqliteView::live(&self.conn);
         let mut done = true;
-        for table in TABLES {
+        for table in PROJECTED {
             // Dead at the head's instant, like the writer: whatever comes later finds them dead.
             let removed = view.sweep(table, head.recorded_at, TOMBSTONES_BEFORE, SWEEP_ROWS_MAX)?;
             done &= removed.len() < SWEEP_ROWS_MAX;

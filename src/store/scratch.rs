@@ -1,14 +1,19 @@
-//! Fresh tables in a temporary file, for replays that are compared with live tables and then thrown away.
+//! Fresh tables in a temporary file: for replays that are compared with live tables, and for looking at earlier moments.
+
+use std::sync::Arc;
 
 use rusqlite::Connection;
 use tasklog_log::{
-    Checkpoint, Log, StoreError,
-    sqlite::{SqliteLog, connection, connection::Access},
+    Checkpoint, Log, ManualClock, StoreError, SystemClock,
+    sqlite::{Head, SqliteLog, connection, connection::Access, write_head},
 };
 use tasklog_projections::{
-    TABLES,
-    sqlite::{SqliteView, create_shadow, create_tables},
+    PROJECTED,
+    sqlite::{SqliteView, Wanted, create_shadow, create_tables, drop_shadow, index_shadow, swap_shadow},
 };
+use tasklog_replay::{Moment, as_of::bury_dead};
+
+use super::{migrate, pool::Pool};
 
 /// The file; it goes with this value.
 pub(super) struct Scratch {
@@ -32,8 +37,16 @@ impl Scratch {
         SqliteLog::create(&conn)?;
         create_tables(&conn, 1)?;
         create_tables(&conn, 2)?;
-        create_shadow(&conn, &TABLES)?;
+        shadows(&conn)?;
         Ok(Self { conn, _folder: folder })
+    }
+
+    /// Throws away what is in the tables.
+    ///
+    /// # Errors
+    /// `unavailable`.
+    pub(super) fn clear(&self) -> Result<(), StoreError> {
+        shadows(&self.conn)
     }
 
     /// The tables, at the start of `log`.
@@ -41,6 +54,66 @@ impl Scratch {
     /// # Errors
     /// The log's.
     pub(super) fn view(&self, log: &dyn Log) -> Result<SqliteView<'_>, StoreError> {
-        Ok(SqliteView::shadow(&self.conn, Checkpoint::start(log.info()?)))
+        Ok(SqliteView::scratch(&self.conn, Checkpoint::start(log.info()?)))
+    }
+}
+
+fn shadows(conn: &Connection) -> Result<(), StoreError> {
+    let start = Checkpoint::start(SqliteLog::new(conn, Arc::new(SystemClock)).info()?);
+    create_shadow(conn, &Wanted { tables: &PROJECTED, passing_over: &[] }, &start, false)
+}
+
+/// The tables of another store as they were at a moment, in a file of their own that goes with this value.
+pub(super) struct ScratchStore {
+    // Before the folder: its connections are closed first.
+    pool: Pool,
+    _folder: tempfile::TempDir,
+}
+
+impl ScratchStore {
+    /// `fill` folds the log through `moment` into fresh tables. They get their own names, and lose the rows that had
+    /// died by then.
+    ///
+    /// # Errors
+    /// `fill`'s; `unavailable` if no temporary file can be made.
+    pub(super) fn make(
+        moment: &Moment,
+        fill: impl FnOnce(&mut SqliteView<'_>) -> Result<bool, StoreError>,
+    ) -> Result<Self, StoreError> {
+        let folder = tempfile::Builder::new()
+            .prefix("tasklog-at-")
+            .tempdir()
+            .map_err(|error| StoreError::unavailable_because("making a temporary folder", error))?;
+        let path = folder.path().join("past.db");
+        let conn = connection::open(&path, Access::Write)?;
+        // Nobody needs the scratch file after a crash.
+        conn.pragma_update(None, "synchronous", 0)?;
+        migrate::migrate(&conn, None)?;
+        let start = Checkpoint::start(moment.at.log);
+        create_shadow(&conn, &Wanted { tables: &PROJECTED, passing_over: &[] }, &start, false)?;
+        fill(&mut SqliteView::scratch(&conn, start))?;
+        index_shadow(&conn, &PROJECTED)?;
+        let transaction = connection::begin(&conn)?;
+        swap_shadow(&conn, &PROJECTED)?;
+        // The events stay where they are: an empty table would say that there were none.
+        conn.execute_batch("DROP TABLE events")?;
+        write_head(&conn, Head::Log, &moment.at)?;
+        write_head(&conn, Head::Tables, &moment.at)?;
+        transaction.commit()?;
+        drop_shadow(&conn)?;
+        bury_dead(&PROJECTED, &mut SqliteView::live(&conn), moment.now)?;
+        drop(conn);
+        let clock = Arc::new(ManualClock::at(moment.now));
+        Ok(Self { pool: Pool::new(&path, Access::Read, clock), _folder: folder })
+    }
+
+    /// Lends a read-only connection.
+    pub(super) fn with<T>(&self, look: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.pool.lend(look)
+    }
+
+    /// Opens a read-only connection that is nobody else's.
+    pub(super) fn open(&self) -> Result<Connection, StoreError> {
+        self.pool.open()
     }
 }

@@ -11,25 +11,30 @@ use std::{
 
 use rusqlite::Connection;
 use tasklog_log::{
-    Checkpoint, Clock, Commit, Log, Position, StoreError, read_checked,
+    Checkpoint, Clock, Commit, Log, Position, StoreError,
+    archive::ArchivedLog,
+    read_checked,
     sqlite::{Head, SqliteLog, connection, connection::Access as FileAccess, read_head},
 };
 use tasklog_projections::{
-    TABLES, TableDef, View,
+    PROJECTED, TableDef, View, facts,
     memory::MemoryView,
-    sqlite::{
-        Built, SqliteView, create_shadow, create_tables, drop_shadow, index_shadow, read_built, swap_shadow,
-        table_exists, write_built,
-    },
+    sqlite::{Built, SqliteView, create_helpers, read_built, table_exists, write_built},
 };
-use tasklog_replay::{Report, Verifier, catch_up};
+use tasklog_replay::{Report, Verifier};
 
-use super::{Following, OpenOptions, Recording, lock::WriterLock, migrate, pool::Pool, scratch::Scratch};
+use super::{
+    Following, OpenOptions, Recording, archive,
+    lock::WriterLock,
+    migrate,
+    pool::Pool,
+    rebuild::{Begin, rebuild_alone},
+    scratch::Scratch,
+    tree::kept_in_file,
+};
 
-/// Events in a page of a rebuild.
-const REBUILD_PAGE_EVENTS: usize = 4_000;
 /// Pages read ahead of the fold.
-const REBUILD_PAGES_AHEAD: usize = 4;
+const PAGES_AHEAD: usize = 4;
 
 /// A file that is ready to be written to.
 pub(super) struct Prepared {
@@ -68,8 +73,8 @@ pub(super) fn prepare(path: &Path, options: &OpenOptions) -> Result<Prepared, St
     if !stale.is_empty() {
         let names: Vec<_> = stale.iter().map(|table| table.name).collect();
         tracing::info!(tables = names.join(", "), "rebuilding from the log");
-        restore_missing(&conn, &stale)?;
-        rebuild_tables(path, &conn, &stale, &mut |_| {})?;
+        note_missing(&conn, &stale)?;
+        rebuild_alone(path, &conn, &stale, Begin::WithSnapshot, &mut |_| {})?;
     }
     check_heads(&conn)?;
     let clock = Recording::clock(recording, &options.clock);
@@ -91,7 +96,7 @@ pub(super) fn refuse_replica(path: &Path) -> Result<(), StoreError> {
     )))
 }
 
-fn of_file(path: &Path, error: StoreError) -> StoreError {
+pub(super) fn of_file(path: &Path, error: StoreError) -> StoreError {
     match error {
         StoreError::Corrupt { position: None, why } => StoreError::corrupt_store(format!("{}: {why}", path.display())),
         other => other,
@@ -108,7 +113,7 @@ fn check_heads(conn: &Connection) -> Result<(), StoreError> {
     Err(StoreError::Diverged { checkpoint: Box::new(tables), log: Box::new(log) })
 }
 
-fn head(conn: &Connection, which: Head) -> Result<Checkpoint, StoreError> {
+pub(super) fn head(conn: &Connection, which: Head) -> Result<Checkpoint, StoreError> {
     read_head(conn, which)?.ok_or_else(|| StoreError::corrupt_store(format!("table _heads has no row for {which:?}")))
 }
 
@@ -118,7 +123,7 @@ fn head(conn: &Connection, which: Head) -> Result<Checkpoint, StoreError> {
 /// `schema_ahead` if a newer projection built one.
 fn stale_tables(conn: &Connection) -> Result<Vec<&'static TableDef>, StoreError> {
     let mut stale = Vec::new();
-    for table in TABLES {
+    for table in PROJECTED {
         let built = read_built(conn, table)?;
         let known = table.projection_version;
         match built {
@@ -133,17 +138,15 @@ fn stale_tables(conn: &Connection) -> Result<Vec<&'static TableDef>, StoreError>
     Ok(stale)
 }
 
-/// Creates tables that somebody dropped, empty, so that the rebuild has something to replace. Until it has, they are
-/// noted as built by no version: if it fails, the next open must not take them for whole.
-fn restore_missing(conn: &Connection, stale: &[&'static TableDef]) -> Result<(), StoreError> {
+/// Tables that somebody dropped are noted as built by no version, until the rebuild has made them anew.
+fn note_missing(conn: &Connection, stale: &[&'static TableDef]) -> Result<(), StoreError> {
     let transaction = connection::begin(conn)?;
-    // A rebuild that was interrupted has left indexes under the names that the tables made here will have.
-    drop_shadow(conn)?;
-    create_tables(conn, 1)?;
-    create_tables(conn, 2)?;
+    create_helpers(conn)?;
     for table in stale {
-        let generation = read_built(conn, table)?.map_or(0, |built| built.generation);
-        write_built(conn, table, Built { version: 0, generation })?;
+        if !table_exists(conn, table.name)? {
+            let generation = read_built(conn, table)?.map_or(0, |built| built.generation);
+            write_built(conn, table, Built { version: 0, generation })?;
+        }
     }
     transaction.commit()?;
     Ok(())
@@ -189,91 +192,35 @@ fn wal_is_empty(path: &Path) -> bool {
     std::fs::metadata(PathBuf::from(wal)).map_or(true, |metadata| metadata.len() == 0)
 }
 
-/// What a rebuild has done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rebuilt {
-    /// Through this position.
-    pub position: Position,
-}
-
-/// Rebuilds tables of a store that no other process has open for writing. Readers see the old rows until the swap.
-///
-/// # Errors
-/// `corrupt`, naming the event that cannot be folded (the old rows stay); `unavailable`; `read_only`.
-pub fn rebuild(
-    path: &Path,
-    tables: &[&'static TableDef],
-    mut note: impl FnMut(Position),
-) -> Result<Rebuilt, StoreError> {
-    if cannot_write(path) {
-        return Err(StoreError::ReadOnly(format!("{}: the file is not writable", path.display())));
-    }
-    let lock = WriterLock::take(path)?;
-    let conn = connection::open(path, FileAccess::Write)?;
-    migrate::check(migrate::applied(&conn).map_err(|error| of_file(path, error))?)?;
-    let position = rebuild_tables(path, &conn, tables, &mut note)?;
-    drop(lock);
-    Ok(Rebuilt { position })
-}
-
-/// Fills shadows from the log, page by page so that the WAL stays bounded, and swaps them in as one step. A rebuild that
-/// was interrupted is thrown away: nothing but the swap makes a shadow a table.
-fn rebuild_tables(
-    path: &Path,
-    conn: &Connection,
-    tables: &[&'static TableDef],
-    note: &mut dyn FnMut(Position),
-) -> Result<Position, StoreError> {
-    let head = head(conn, Head::Log)?;
-    fill_shadow(path, conn, tables, &head, note)?;
-    let transaction = connection::begin(conn)?;
-    swap_shadow(conn, tables)?;
-    transaction.commit()?;
-    drop_shadow(conn)?;
-    Ok(head.position)
-}
-
-/// Fills and indexes shadows from the log through `until`, the end of a commit or 0.
-pub(super) fn fill_shadow(
-    path: &Path,
-    conn: &Connection,
-    tables: &[&'static TableDef],
-    until: &Checkpoint,
-    note: &mut dyn FnMut(Position),
-) -> Result<(), StoreError> {
-    create_shadow(conn, tables)?;
-    let mut shadow = SqliteView::shadow(conn, Checkpoint::start(until.log));
-    let reached = catch_up(tables, pages(path, until.position)?, &mut shadow, note)?;
-    if reached.position != until.position {
-        return Err(StoreError::corrupt(reached.position.next(), format!("missing from the log: expected {until}")));
-    }
-    index_shadow(conn, tables)
-}
-
-/// Pages of the log up to `until`, read and checked ahead on a thread and a connection of their own.
+/// Pages of the log after `after` and up to `until`, each of about `limit` events, read and checked ahead on a thread and a
+/// connection of their own.
 pub(crate) fn pages(
     path: &Path,
+    after: Position,
     until: Position,
+    limit: usize,
 ) -> Result<impl Iterator<Item = Result<Vec<Commit>, StoreError>> + use<>, StoreError> {
     let conn = connection::open(path, FileAccess::Read)?;
-    let (sender, receiver) = sync_channel(REBUILD_PAGES_AHEAD);
+    let (sender, receiver) = sync_channel(PAGES_AHEAD);
     let read = move || {
         let log = SqliteLog::new(&conn, Arc::new(tasklog_log::SystemClock));
-        let mut after = Position::ZERO;
-        while after < until {
-            let mut page = read_checked(&log, after, REBUILD_PAGE_EVENTS);
-            if let Ok(page) = &mut page {
-                page.retain(|commit| commit.last() <= until);
+        archive::joined(&log, &SqliteView::live(&conn), |log| {
+            let mut after = after;
+            while after < until {
+                let mut page = read_checked(log, after, limit);
+                if let Ok(page) = &mut page {
+                    page.retain(|commit| commit.last() <= until);
+                }
+                let ended = page.as_ref().map_or(true, Vec::is_empty);
+                if let Some(last) = page.as_ref().ok().and_then(|page| page.last()) {
+                    after = last.last();
+                }
+                // Whoever folds may have stopped.
+                if sender.send(page).is_err() || ended {
+                    return;
+                }
             }
-            let ended = page.as_ref().map_or(true, Vec::is_empty);
-            if let Some(last) = page.as_ref().ok().and_then(|page| page.last()) {
-                after = last.last();
-            }
-            // Whoever folds may have stopped.
-            if sender.send(page).is_err() || ended {
-                return;
-            }
-        }
+        });
     };
     thread::Builder::new()
         .name("tasklog-read-ahead".into())
@@ -300,11 +247,21 @@ const VERIFY_TAIL_EVENTS: u64 = 50_000;
 ///
 /// # Errors
 /// The store's.
-pub(super) fn verify(conn: &Connection, mut note: impl FnMut(Position)) -> Result<Report, StoreError> {
+pub(super) fn verify(conn: &Connection, note: impl FnMut(Position)) -> Result<Report, StoreError> {
     let log = SqliteLog::new(conn, Arc::new(tasklog_log::SystemClock));
+    archive::joined(&log, &SqliteView::live(conn), |log| verify_joined(conn, log, note))
+}
+
+fn verify_joined(
+    conn: &Connection,
+    log: &ArchivedLog<'_>,
+    mut note: impl FnMut(Position),
+) -> Result<Report, StoreError> {
     let scratch = Scratch::new()?;
-    let mut view = scratch.view(&log)?;
-    let mut verifier = Verifier::new(log.first()?);
+    let mut view = scratch.view(log)?;
+    let quarantined = facts::quarantined(&SqliteView::live(conn))?;
+    // What is before the log's beginning must be in its archive.
+    let mut verifier = Verifier::new(Position(1), quarantined).with_tree(kept_in_file(conn)?);
     let mut step = |verifier: &mut Verifier, view: &mut SqliteView<'_>, leave: u64| -> Result<(), StoreError> {
         loop {
             let head = log.head()?.position;
@@ -319,7 +276,7 @@ pub(super) fn verify(conn: &Connection, mut note: impl FnMut(Position)) -> Resul
     step(&mut verifier, &mut view, VERIFY_TAIL_EVENTS)?;
     let snapshot = conn.unchecked_transaction()?;
     step(&mut verifier, &mut view, 0)?;
-    let report = verifier.finish(&log, &SqliteView::live(conn), &mut view)?;
+    let report = verifier.finish(log, &SqliteView::live(conn), &mut view)?;
     snapshot.commit()?;
     Ok(report)
 }
@@ -334,7 +291,7 @@ pub(super) fn verify_views(
     mut note: impl FnMut(Position),
 ) -> Result<Report, StoreError> {
     let mut fresh = MemoryView::new(log.info()?);
-    let mut verifier = Verifier::new(log.first()?);
+    let mut verifier = Verifier::new(log.first()?, facts::quarantined(live)?);
     loop {
         let page = log.read(verifier.position(), VERIFY_PAGE_EVENTS)?;
         if page.is_empty() {

@@ -16,7 +16,7 @@ pub mod sessions;
 pub mod tasks;
 pub mod tenant_map;
 
-use tasklog_projections::{TABLES, TableDef};
+use tasklog_projections::{PROJECTED, TableDef};
 
 use crate::{command::CommandDef, query::QueryDef};
 
@@ -61,9 +61,9 @@ pub fn query(name: &str) -> Option<&'static QueryDef> {
     SIDES.iter().flat_map(|side| side.queries).find(|query| query.name == name)
 }
 
-/// A table's place in [`TABLES`].
+/// A table's place in [`PROJECTED`].
 pub(crate) fn place(table: &TableDef) -> usize {
-    TABLES.iter().position(|known| std::ptr::eq(*known, table)).unwrap_or_default()
+    PROJECTED.iter().position(|known| std::ptr::eq(*known, table)).unwrap_or_default()
 }
 
 /// Declares a table's handle and its side of the catalogue in one go.

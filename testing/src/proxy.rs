@@ -3,7 +3,7 @@ use std::{
     net::{Shutdown, TcpListener, TcpStream},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
 };
@@ -30,6 +30,7 @@ struct Armed {
 pub struct CuttingProxy {
     port: u16,
     armed: Arc<Mutex<Option<Armed>>>,
+    connections: Arc<AtomicUsize>,
     ended: Arc<AtomicBool>,
 }
 
@@ -39,13 +40,15 @@ impl CuttingProxy {
     pub fn start(server: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = listener.local_addr().expect("its address").port();
-        let (armed, ended) = (Arc::new(Mutex::new(None)), Arc::new(AtomicBool::new(false)));
-        let proxy = Self { port, armed: Arc::clone(&armed), ended: Arc::clone(&ended) };
+        let (armed, connections, ended) = (Arc::default(), Arc::default(), Arc::default());
+        let proxy =
+            Self { port, armed: Arc::clone(&armed), connections: Arc::clone(&connections), ended: Arc::clone(&ended) };
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 if ended.load(Ordering::Acquire) {
                     return;
                 }
+                connections.fetch_add(1, Ordering::AcqRel);
                 if let Ok(server) = TcpStream::connect(("127.0.0.1", server)) {
                     pass_on(client, server, &armed);
                 }
@@ -58,6 +61,12 @@ impl CuttingProxy {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// How many connections it has been asked for.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Acquire)
     }
 
     /// Cuts the next `times` connections on which a request with `needle` passes in one piece.

@@ -7,6 +7,7 @@
 
 mod commands;
 mod invariants;
+mod snapshots;
 mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +16,7 @@ use commands::{Call, Pick, THEMES, call, names, pick};
 use invariants::World;
 use proptest::{collection::vec, prelude::*, sample::Index, strategy::ValueTree, test_runner::TestRunner};
 use serde_json::{Value, json};
+use snapshots::Chain;
 use store::{Reply, Rows, Store};
 use tasklog::{
     RejectionKind,
@@ -256,6 +258,40 @@ proptest! {
         driver.stores[1].rebuild();
         assert_eq!(driver.stores[1].rows().dump(), live, "rebuilt");
         driver.check();
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(60))]
+
+    #[test]
+    fn every_snapshot_and_the_tail_give_the_live_rows((theme, steps) in sequence(), every in 1usize..20) {
+        let mut driver = Driver::new(theme, &[Store::memory]);
+        let chain = Chain::new();
+        for (at, step) in steps.iter().enumerate() {
+            driver.run(step);
+            if at % every == 0 {
+                chain.make(driver.stores[0].store());
+            }
+        }
+        chain.check(driver.stores[0].store());
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(8))]
+
+    #[test]
+    fn snapshots_of_files_and_of_redis_are_alike((theme, steps) in sequence(), at in any::<Index>()) {
+        for open in [Store::sqlite as fn(&ManualClock) -> Store, Store::redis] {
+            let mut driver = Driver::new(theme, &[open]);
+            let chain = Chain::new();
+            let at = at.index(steps.len());
+            steps[..at].iter().for_each(|step| driver.run(step));
+            chain.make(driver.stores[0].store());
+            steps[at..].iter().for_each(|step| driver.run(step));
+            chain.check(driver.stores[0].store());
+        }
     }
 }
 

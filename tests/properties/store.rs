@@ -93,7 +93,7 @@ impl Store {
     pub fn rebuild(&mut self) {
         let StoreUrl::Sqlite(path) = self.url.clone() else { return };
         self.store = None;
-        tasklog::store::sqlite::rebuild(&path, &TABLES, |_| {}).unwrap();
+        tasklog::store::rebuild(&path, &TABLES, tasklog::store::Begin::AtTheStart, |_| {}).unwrap();
         self.open_again();
     }
 

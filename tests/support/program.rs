@@ -151,9 +151,11 @@ impl Store {
         run(self.command(["apply"]), input)
     }
 
-    /// Everything in the log and in the tables, as text.
+    /// Everything in the log and in the tables, as text; but for the log's facts about itself.
     pub fn dump(&self) -> String {
-        let mut text = self.run(["log", "--json", "--show-sensitive"]).with(0).out;
+        let log = self.run(["log", "--json", "--show-sensitive"]).with(0).out;
+        let about_tables = |line: &&str| !line.contains("\"table\":\"_log\"");
+        let mut text: String = log.lines().filter(about_tables).map(|line| format!("{line}\n")).collect();
         for table in tasklog::projections::TABLES {
             let rows = ["list", table.name, "--json", "--show-sensitive", "--limit", "1000000"];
             text.push_str(table.name);

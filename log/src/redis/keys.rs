@@ -60,6 +60,18 @@ impl Keys {
         format!("{}:_answer:{commit}", self.prefix)
     }
 
+    /// String: the hashes of the log's Merkle tree that are kept, 32 bytes each.
+    #[must_use]
+    pub fn tree(&self) -> String {
+        format!("{}:_tree", self.prefix)
+    }
+
+    /// Hash: the checkpoint of the kept tree: `log_id`, `epoch`, `position`, `commit` and `recorded_at`.
+    #[must_use]
+    pub fn tree_at(&self) -> String {
+        format!("{}:_tree_at", self.prefix)
+    }
+
     /// The version of the store's schema.
     #[must_use]
     pub fn schema_version(&self) -> &str {

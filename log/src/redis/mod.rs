@@ -22,6 +22,7 @@ mod link;
 mod log;
 mod read;
 mod script;
+mod trim;
 mod url;
 
 pub use adopt::{BYTES_PER_CALL_MAX, ENTRIES_PER_CALL_MAX};

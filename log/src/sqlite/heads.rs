@@ -11,6 +11,10 @@ pub enum Head {
     Log,
     /// The commit that the tables in this file reflect.
     Tables,
+    /// The commit through which the log's Merkle tree is kept.
+    Tree,
+    /// The commit that tables being rebuilt in this file reflect so far.
+    Shadow,
 }
 
 impl Head {
@@ -18,6 +22,8 @@ impl Head {
         match self {
             Self::Log => "log",
             Self::Tables => "tables",
+            Self::Tree => "tree",
+            Self::Shadow => "shadow",
         }
     }
 }
@@ -83,5 +89,14 @@ pub fn write_head(conn: &Connection, head: Head, to: &Checkpoint) -> Result<(), 
         to.commit.0.as_bytes(),
         to.recorded_at,
     ])?;
+    Ok(())
+}
+
+/// Removes one head. Joins an open transaction.
+///
+/// # Errors
+/// `unavailable` or `read_only`.
+pub fn remove_head(conn: &Connection, head: Head) -> Result<(), StoreError> {
+    conn.prepare_cached("DELETE FROM _heads WHERE name = ?1")?.execute([head.name()])?;
     Ok(())
 }

@@ -15,7 +15,7 @@ mod heads;
 mod read;
 
 pub use epochs::{accept_epoch, accepted_epochs};
-pub use heads::{Head, read_head, write_head};
+pub use heads::{Head, read_head, remove_head, write_head};
 
 use std::{sync::Arc, thread, time::Duration};
 
@@ -23,8 +23,8 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use uuid::Uuid;
 
 use crate::{
-    Appended, Checkpoint, Clock, Commit, CommitId, Linked, Log, LogInfo, Millis, NewCommit, Outcome, Position, Revs,
-    StoreError, Stored, adopt::check_identity, check_adopted, deadline::Deadline, link,
+    Appended, COMMIT_EVENTS_MAX, Checkpoint, Clock, Commit, CommitId, Linked, Log, LogInfo, Millis, NewCommit, Outcome,
+    Position, Revs, StoreError, Stored, adopt::check_identity, check_adopted, deadline::Deadline, link,
 };
 
 /// The first pause of [`Log::wait`] between two looks at the head; it doubles up to [`WAIT_PAUSE_MAX`].
@@ -131,6 +131,26 @@ impl<'c> SqliteLog<'c> {
             transaction.commit()?;
         }
         Ok(())
+    }
+
+    /// Removes commits from the front that end before `before`, oldest first, but never the last one: about `events_max`
+    /// events of them, and at least one commit. Answers whether none is left to remove. Joins an open transaction; what is
+    /// removed leaves free pages in the file, which the next events take.
+    ///
+    /// # Errors
+    /// `unavailable` or `read_only`.
+    pub fn trim(&mut self, before: Position, events_max: usize) -> Result<bool, StoreError> {
+        let head = self.head()?.position;
+        let end = read::start_of_commit(self.conn, before.min(head).max(Position(1)))?;
+        let first = self.first()?;
+        if first >= end {
+            return Ok(true);
+        }
+        // Every call goes on by a commit.
+        let step = events_max.max(COMMIT_EVENTS_MAX) as u64;
+        let until = read::start_of_commit(self.conn, Position(first.0.saturating_add(step).min(end.0)))?;
+        self.conn.execute("DELETE FROM events WHERE position < ?1", [until.to_i64()])?;
+        Ok(until >= end)
     }
 
     /// Keeps an answer of a commit that was adopted, as the log has it that made the commit.
@@ -284,7 +304,12 @@ impl Log for SqliteLog<'_> {
     }
 
     fn first(&self) -> Result<Position, StoreError> {
-        Ok(Position(1))
+        let first: Option<i64> =
+            self.conn.prepare_cached("SELECT min(position) FROM events")?.query_row([], |row| row.get(0))?;
+        match first.and_then(Position::from_i64) {
+            Some(first) => Ok(first),
+            None => Ok(self.head()?.position.next()),
+        }
     }
 
     fn find(&self, id: CommitId) -> Result<Option<Stored>, StoreError> {
@@ -311,6 +336,16 @@ impl Log for SqliteLog<'_> {
                 }
             }
         }
+    }
+
+    fn positions_of(
+        &self,
+        table: &str,
+        key: &str,
+        after: Position,
+        through: Position,
+    ) -> Result<Vec<Position>, StoreError> {
+        read::positions_of(self.conn, table, key, after, through)
     }
 
     fn event(&self, position: Position) -> Result<Option<(Commit, usize)>, StoreError> {

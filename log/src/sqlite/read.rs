@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use rusqlite::{
-    Connection, OptionalExtension, Row,
+    Connection, OptionalExtension, Row, params,
     types::{Value, ValueRef},
 };
 use uuid::Uuid;
@@ -43,8 +43,28 @@ pub(super) fn commit_around(conn: &Connection, position: Position) -> Result<(Co
     Ok((commit, index))
 }
 
+/// The positions of one entity's events after `after` through `through`; no row is taken apart for it.
+pub(super) fn positions_of(
+    conn: &Connection,
+    table: &str,
+    key: &str,
+    after: Position,
+    through: Position,
+) -> Result<Vec<Position>, StoreError> {
+    let mut select = conn.prepare_cached(
+        "SELECT position FROM events WHERE position > ?1 AND position <= ?2 AND key = ?3 AND table_name = ?4 \
+         ORDER BY position",
+    )?;
+    let mut rows = select.query(params![after.to_i64(), through.to_i64(), key, table])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(position(row, 0)?);
+    }
+    Ok(found)
+}
+
 /// The first position of the commit that holds `position`; `position` itself if nothing is stored there.
-fn start_of_commit(conn: &Connection, position: Position) -> Result<Position, StoreError> {
+pub(super) fn start_of_commit(conn: &Connection, position: Position) -> Result<Position, StoreError> {
     let mut select = conn
         .prepare_cached("SELECT commit_id, recorded_at, actor, reason, request_id FROM events WHERE position = ?1")?;
     let mut meta_of = |at: Position| -> Result<Option<[Value; 5]>, StoreError> {

@@ -239,6 +239,27 @@ pub fn equal_keys_of_two_tables_are_two_entities<H: Harness>() {
     assert_eq!(writer.all()[1].events[0].prev, None);
 }
 
+pub fn an_entitys_positions_are_found_where_no_link_leads<H: Harness>() {
+    let mut writer = Writer::<H>::open();
+    writer.append(&[commit(&[("a", 0), ("b", 0)])]);
+    let mut again = commit(&[("a", 1)]);
+    again.events[0].chain = Chain::Start;
+    let mut other = commit(&[("a", 0)]);
+    other.conditions[0].entity = Entity::new("others", "a");
+    other.events[0].entity = Entity::new("others", "a");
+    writer.append(&[again, other]);
+    let table = writer.all()[0].events[0].table.to_string();
+    let log = writer.log();
+    let found = |table: &str, key: &str, after, through| {
+        let found = log.positions_of(table, key, Position(after), Position(through)).unwrap();
+        found.into_iter().map(|position| position.0).collect::<Vec<_>>()
+    };
+    assert_eq!(found(&table, "a", 0, 4), [1, 3]);
+    assert_eq!((found(&table, "a", 1, 4), found(&table, "a", 0, 2)), (vec![3], vec![1]));
+    assert_eq!((found("others", "a", 0, 9), found(&table, "c", 0, 9)), (vec![4], vec![]));
+    assert_eq!((found(&table, "b", 2, 9), found(&table, "b", 1, 1)), (vec![], vec![]));
+}
+
 pub fn recorded_at_never_decreases_when_the_clock_jumps_back<H: Harness>() {
     let mut writer = Writer::<H>::open();
     for (n, instant) in [5_000, 4_000, 0, 5_000, 5_001].into_iter().enumerate() {

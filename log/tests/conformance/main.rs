@@ -30,6 +30,7 @@ macro_rules! each_case {
             two_events_on_one_entity_in_one_commit_are_linked
             a_new_chain_starts_without_a_link_and_goes_on_from_itself
             equal_keys_of_two_tables_are_two_entities
+            an_entitys_positions_are_found_where_no_link_leads
             recorded_at_never_decreases_when_the_clock_jumps_back
             a_commit_decided_at_an_instant_of_its_own_is_recorded_at_it
             now_is_never_below_the_last_event

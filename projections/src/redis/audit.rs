@@ -235,45 +235,6 @@ impl RedisView {
             cmd.exec(conn)
         })
     }
-
-    /// A page of the keys under the prefix, and the cursor of the next one; 0 after the last.
-    ///
-    /// # Errors
-    /// `unavailable`.
-    pub fn keys_page(&self, cursor: u64, count: usize) -> Result<(u64, Vec<Vec<u8>>), StoreError> {
-        let literal = |text: &str| {
-            text.chars().fold(String::new(), |mut pattern, c| {
-                if matches!(c, '*' | '?' | '[' | ']' | '\\' | '^') {
-                    pattern.push('\\');
-                }
-                pattern.push(c);
-                pattern
-            })
-        };
-        let pattern = format!("{}:*", literal(self.names.prefix()));
-        self.link
-            .ask(|conn| ::redis::cmd("SCAN").arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(count).query(conn))
-    }
-
-    /// A page of a key's elements, each with its value (empty where there is none), and the cursor of the next one.
-    ///
-    /// # Errors
-    /// `corrupt` for a key of another type; `unavailable`.
-    pub fn elements_page(
-        &self,
-        (scan, pairs): (&str, bool),
-        key: &str,
-        cursor: u64,
-        count: usize,
-    ) -> Result<(u64, Vec<Element>), StoreError> {
-        let (next, mut words): (u64, Vec<Vec<u8>>) =
-            self.link.ask(|conn| ::redis::cmd(scan).arg(key).arg(cursor).arg("COUNT").arg(count).query(conn))?;
-        let elements = match pairs {
-            true => words.chunks_exact_mut(2).map(|pair| (pair[0].split_off(0), pair[1].split_off(0))).collect(),
-            false => words.into_iter().map(|element| (element, Vec::new())).collect(),
-        };
-        Ok((next, elements))
-    }
 }
 
 impl Own {

@@ -8,7 +8,7 @@ use super::{
     pack_bytes, script,
     shape::{Shape, row_hash, shape},
 };
-use crate::{Cell, Scan, TABLES, TableDef, View};
+use crate::{Cell, PROJECTED, Scan, TableDef, View};
 
 /// Rows that get their end in one script.
 const EXPIRED_PER_CALL_MAX: usize = 200;
@@ -21,7 +21,7 @@ impl RedisView {
     /// `unavailable`, or `corrupt` if what is stored is no row.
     pub fn set_expiries(&self) -> Result<u64, StoreError> {
         let mut set = 0;
-        for table in TABLES {
+        for table in PROJECTED {
             let lease = shape(table) == Shape::Lease;
             let ends = if lease { Some("expires_at") } else { table.dies_at };
             if let Some(ends) = ends {

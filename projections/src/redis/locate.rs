@@ -5,8 +5,9 @@ use super::{
     names::{escaped, suffix},
     order,
     shape::{Shape, shape},
+    slot::What,
 };
-use crate::{TABLES, TableDef};
+use crate::{PROJECTED, TableDef};
 
 /// What a key of a table is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,19 +41,34 @@ pub enum Role {
 pub fn locate(names: &Names, key: &str) -> Option<(&'static TableDef, Role)> {
     let rest = key.strip_prefix(names.prefix())?.strip_prefix(':')?;
     let (first, rest) = rest.split_once(':')?;
-    let named = |rest: &str| TABLES.into_iter().find(|table| table.name == rest);
+    let named = |rest: &str| PROJECTED.into_iter().find(|table| table.name == rest);
     match first {
         "_tombstones" => return named(rest).map(|table| (table, Role::Tombstones)),
         "_tombstones_at" => return named(rest).map(|table| (table, Role::BuriedAt)),
         _ => {}
     }
-    let table = TABLES.into_iter().find(|table| table.key_prefix == first)?;
+    let table = PROJECTED.into_iter().find(|table| table.key_prefix == first)?;
     let role = match rest.strip_prefix('_') {
         Some(helper) => helper_role(names, table, key, helper)?,
         None if shape(table) == Shape::Run => unescaped(rest).map_or(Role::Foreign, Role::Runs),
         None => row_key(table, rest).map_or(Role::Foreign, Role::Row),
     };
     Some((table, role))
+}
+
+/// The table whose row has a key of its own with this name; none for every other key, which [`locate`] is for. It looks at
+/// the beginning only.
+#[must_use]
+pub fn row_key_of(names: &Names, key: &[u8]) -> Option<&'static TableDef> {
+    let rest = key.strip_prefix(names.prefix().as_bytes())?.strip_prefix(b":")?;
+    let colon = rest.iter().position(|byte| *byte == b':')?;
+    let (first, rest) = (&rest[..colon], &rest[colon + 1..]);
+    let table = PROJECTED.into_iter().find(|table| table.key_prefix.as_bytes() == first)?;
+    let is_row = match shape(table) {
+        Shape::Run => false,
+        _ => !rest.starts_with(b"_"),
+    };
+    is_row.then_some(table)
 }
 
 fn helper_role(names: &Names, table: &'static TableDef, key: &str, helper: &str) -> Option<Role> {
@@ -110,6 +126,15 @@ impl Role {
             Self::Tombstones => (text(element).and_then(known), field()),
             Self::BuriedAt => (text(element).and_then(known), scored()),
             Self::Foreign => (None, field()),
+        }
+    }
+
+    /// What kind of slots the elements of a key with this role are.
+    pub(super) const fn what(&self) -> What {
+        match self {
+            Self::Set | Self::Seconds(_) => What::Member,
+            Self::Runs(_) | Self::SortedSet | Self::Index(_) | Self::BuriedAt => What::Scored,
+            Self::Row(_) | Self::Foreign | Self::Revs(_) | Self::Unique | Self::Tombstones => What::Field,
         }
     }
 

@@ -5,6 +5,7 @@
 //! `ops.lua`, which checks and runs them. Nothing here uses SCAN or KEYS.
 
 mod audit;
+mod bulk;
 mod expire;
 mod locate;
 mod names;
@@ -16,11 +17,12 @@ mod slot;
 mod sweep;
 
 pub use audit::{Asked, Element, Flaw, Look, Repaired, Seen, Verdict, shown};
-pub use locate::{Role, locate};
+pub use bulk::{Bulk, Expected, Found, KeyWalk, Notes, Page as BulkPage, Prints, Sums};
+pub use locate::{Role, locate, row_key_of};
 pub use names::{Names, escaped, suffix};
 pub use op::{Arg, Op, takes};
 pub use shape::{Expiry, has_index_set};
-pub use slot::{Own, Said, Slot, Slots, slots};
+pub use slot::{Own, Said, Slot, Slots, creation, slots};
 
 use std::{
     collections::HashMap,
@@ -33,7 +35,7 @@ use tasklog_log::{
     redis::{ENTRY_LUA, Keys, Link, Script},
 };
 
-use crate::{AnyRow, Held, PAGE_ROWS_MAX, RowChange, Scan, TABLES, TableDef, View, view::no_index};
+use crate::{AnyRow, Held, PAGE_ROWS_MAX, PROJECTED, RowChange, Scan, TableDef, View, view::no_index};
 
 /// The Lua functions that check and run [`Op`]s; they need those of [`ENTRY_LUA`] before them.
 pub const OPS_LUA: &str = include_str!("ops.lua");
@@ -385,7 +387,7 @@ fn check_index(table: &TableDef, index: &str) -> Result<(), StoreError> {
 pub fn stale_tables(link: &Link, names: &Names) -> Result<Vec<&'static TableDef>, StoreError> {
     let built: HashMap<String, u32> = link.ask(|conn| ::redis::cmd("HGETALL").arg(names.projections()).query(conn))?;
     let mut stale = Vec::new();
-    for table in TABLES {
+    for table in PROJECTED {
         match built.get(table.name) {
             Some(found) if *found > table.projection_version => {
                 let what = format!("projection {}", table.name);

@@ -1,6 +1,6 @@
 use std::{borrow::Cow, sync::Arc};
 
-use crate::{TABLES, TableDef};
+use crate::{PROJECTED, TableDef};
 
 /// The names of the tables' keys under one prefix.
 ///
@@ -54,7 +54,7 @@ impl Names {
     /// Names under `prefix`, which is written without its colon.
     #[must_use]
     pub fn new(prefix: &str) -> Self {
-        let tables = TABLES.iter().map(|table| {
+        let tables = PROJECTED.iter().map(|table| {
             let beginning = format!("{prefix}:{}:", table.key_prefix);
             let index = |name: &str, unique: bool| {
                 let short = name.strip_prefix("by_").unwrap_or(name);
@@ -74,7 +74,8 @@ impl Names {
     }
 
     fn table(&self, table: &TableDef) -> &TableNames {
-        let at = TABLES.iter().position(|known| known.name.as_ptr() == table.name.as_ptr() || known.name == table.name);
+        let at =
+            PROJECTED.iter().position(|known| known.name.as_ptr() == table.name.as_ptr() || known.name == table.name);
         // Every table is one of them.
         &self.tables[at.unwrap_or_default()]
     }

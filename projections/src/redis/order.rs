@@ -21,11 +21,19 @@ pub(super) fn put(cell: &Cell<'_>, bytes: &mut Vec<u8>) {
         Cell::Null => bytes.push(b'0'),
         Cell::Integer(value) => {
             let (sign, digits) = match u64::try_from(*value) {
-                Ok(value) => ('1', value),
+                Ok(value) => (b'1', value),
                 // From 0 for the least one up to 2^63 - 1 for -1.
-                Err(_) => ('0', (*value as u64) & (i64::MAX as u64)),
+                Err(_) => (b'0', (*value as u64) & (i64::MAX as u64)),
             };
-            bytes.extend_from_slice(format!("1{sign}{digits:019}").as_bytes());
+            let mut text = [b'0'; 21];
+            text[0] = b'1';
+            text[1] = sign;
+            let mut rest = digits;
+            for at in (2..text.len()).rev() {
+                text[at] = b'0' + (rest % 10) as u8;
+                rest /= 10;
+            }
+            bytes.extend_from_slice(&text);
         }
         Cell::Text(text) => {
             bytes.push(b'2');

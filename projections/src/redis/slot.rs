@@ -106,11 +106,10 @@ impl Said {
     }
 }
 
-/// What one entity puts into the key space: what the commands that create it would leave there. So there is one place
-/// only that knows the shapes, the writer.
+/// The change that makes an entity what the log says of it, where there was nothing before.
 #[must_use]
-pub fn slots(names: &Names, expiry: Expiry, table: &'static TableDef, key: &str, said: &Said) -> Slots {
-    let change = RowChange {
+pub fn creation(table: &'static TableDef, key: &str, said: &Said) -> RowChange {
+    RowChange {
         table,
         key: key.into(),
         before: None,
@@ -118,48 +117,89 @@ pub fn slots(names: &Names, expiry: Expiry, table: &'static TableDef, key: &str,
         after: said.row().map(|held| held.row.clone()),
         rev: said.rev(),
         at: 0,
-    };
+    }
+}
+
+/// What one entity puts into the key space: what the commands that create it would leave there. So there is one place
+/// only that knows the shapes, the writer.
+#[must_use]
+pub fn slots(names: &Names, expiry: Expiry, table: &'static TableDef, key: &str, said: &Said) -> Slots {
     if matches!(said, Said::Nothing) {
         return Slots::new();
     }
+    let change = creation(table, key, said);
     let mut slots = Slots::new();
     let writer = Writer { names, expiry };
     for op in writer.ops(&change, None) {
-        put(&op, &mut slots);
+        places(&op, &mut |place| {
+            slots.insert(place.slot(), place.value.to_vec());
+        });
     }
     slots
 }
 
-fn put(op: &Op<'_>, slots: &mut Slots) {
+/// What kind of slot a [`Place`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    Field,
+    Scored,
+    Member,
+    Text,
+    Expiry,
+}
+
+/// A slot and its value, as they stand in a command.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'o> {
+    pub(super) what: What,
+    pub(super) key: &'o [u8],
+    /// Empty for a slot that is a whole key.
+    pub(super) member: &'o [u8],
+    pub(super) value: &'o [u8],
+}
+
+impl Place<'_> {
+    pub(super) fn slot(&self) -> Slot {
+        let key = String::from_utf8_lossy(self.key).into_owned();
+        let member = self.member.to_vec();
+        match self.what {
+            What::Field => Slot::Field { hash: key, field: member },
+            What::Scored => Slot::Scored { set: key, member },
+            What::Member => Slot::Member { set: key, member },
+            What::Text => Slot::Text { key },
+            What::Expiry => Slot::Expiry { key },
+        }
+    }
+}
+
+/// What a command of a creation leaves in the key space.
+pub(super) fn places<'o>(op: &'o Op<'_>, meet: &mut dyn FnMut(Place<'o>)) {
     // Positions that are written here are real: there are no other arguments.
-    let mut words = op.iter().map(|arg| match arg {
-        Arg::Bytes(bytes) => bytes.to_vec(),
-        Arg::Place(_) | Arg::Entry(..) => Vec::new(),
-    });
-    let name = words.next().unwrap_or_default();
-    let key = String::from_utf8(words.next().unwrap_or_default()).unwrap_or_default();
-    let rest: Vec<_> = words.collect();
-    match (&*name, &rest[..]) {
-        (b"HSET", pairs) => slots.extend(
-            pairs
-                .chunks_exact(2)
-                .map(|pair| (Slot::Field { hash: key.clone(), field: pair[0].clone() }, pair[1].clone())),
-        ),
+    let word = |arg: &'o Arg<'_>| -> &'o [u8] {
+        match arg {
+            Arg::Bytes(bytes) => bytes,
+            Arg::Place(_) | Arg::Entry(..) => &[],
+        }
+    };
+    let [name, key, rest @ ..] = &op[..] else { return };
+    let key = word(key);
+    match (word(name), rest) {
+        (b"HSET", pairs) => {
+            for pair in pairs.chunks_exact(2) {
+                meet(Place { what: What::Field, key, member: word(&pair[0]), value: word(&pair[1]) });
+            }
+        }
         (b"ZADD", [score, member]) => {
-            slots.insert(Slot::Scored { set: key, member: member.clone() }, score.clone());
+            meet(Place { what: What::Scored, key, member: word(member), value: word(score) });
         }
-        (b"SADD", [member]) => {
-            slots.insert(Slot::Member { set: key, member: member.clone() }, b"1".to_vec());
-        }
+        (b"SADD", [member]) => meet(Place { what: What::Member, key, member: word(member), value: b"1" }),
         (b"SET", [value, end @ ..]) => {
             if let [_, at] = end {
-                slots.insert(Slot::Expiry { key: key.clone() }, at.clone());
+                meet(Place { what: What::Expiry, key, member: &[], value: word(at) });
             }
-            slots.insert(Slot::Text { key }, value.clone());
+            meet(Place { what: What::Text, key, member: &[], value: word(value) });
         }
-        (b"PEXPIREAT", [at]) => {
-            slots.insert(Slot::Expiry { key }, at.clone());
-        }
+        (b"PEXPIREAT", [at]) => meet(Place { what: What::Expiry, key, member: &[], value: word(at) }),
         // What removes leaves nothing.
         _ => {}
     }

@@ -5,16 +5,20 @@
 //! _tombstones           the revs of deleted rows
 //! _projections          which projection version built each table
 //! _heads 'tables'       the checkpoint (table made by the log crate, so that both heads share a page)
-//! _shadow_<table>       a copy being filled by a rebuild, until it is swapped in
+//! _shadow_<table>       a copy being filled by a rebuild, until it is swapped in: see shadow.rs
 //! ```
 //! The connection belongs to the caller; an open transaction is joined.
 
 mod schema;
+mod shadow;
 mod sql;
 
 pub use schema::{
-    Built, create_shadow, create_tables, drop_shadow, index_shadow, index_statements, read_built, swap_shadow,
-    table_exists, table_statement, write_built,
+    Built, create_helpers, create_tables, index_statements, read_built, table_exists, table_statement, write_built,
+};
+pub use shadow::{
+    Begun, Wanted, begin_loading, begun_shadow, create_shadow, drop_shadow, end_loading, index_shadow, remove_old,
+    swap_shadow,
 };
 use sql::Texts;
 pub use sql::scan_sql;
@@ -63,10 +67,23 @@ impl<'c> SqliteView<'c> {
         Self { conn, area: Area::Live, checkpoint: None }
     }
 
-    /// The shadow tables. Their checkpoint is kept by this value alone until they are swapped in.
+    /// The shadow tables, with their checkpoint in the file: a rebuild that is interrupted goes on from there.
     #[must_use]
-    pub const fn shadow(conn: &'c Connection, at: Checkpoint) -> Self {
+    pub const fn shadow(conn: &'c Connection) -> Self {
+        Self { conn, area: Area::Shadow, checkpoint: None }
+    }
+
+    /// Shadow tables that go with this value, which alone keeps their checkpoint.
+    #[must_use]
+    pub const fn scratch(conn: &'c Connection, at: Checkpoint) -> Self {
         Self { conn, area: Area::Shadow, checkpoint: Some(at) }
+    }
+
+    const fn head(&self) -> Head {
+        match self.area {
+            Area::Live => Head::Tables,
+            Area::Shadow => Head::Shadow,
+        }
     }
 
     /// A page of the deleted rows that are remembered, with their revs, in the order of their keys.
@@ -93,6 +110,16 @@ impl<'c> SqliteView<'c> {
             page.push((key, rev));
         }
         Ok(page)
+    }
+
+    /// How many deletions of rows of a table are remembered.
+    ///
+    /// # Errors
+    /// `unavailable`.
+    pub fn count_tombstones(&self, table: &TableDef) -> Result<u64, StoreError> {
+        let text = format!("SELECT count(*) FROM {}_tombstones WHERE table_name = ?1", self.area.prefix());
+        let count: i64 = self.conn.prepare_cached(&text)?.query_row([table.name], |row| row.get(0))?;
+        Ok(count.unsigned_abs())
     }
 
     fn put(&self, change: &RowChange) -> Result<(), StoreError> {
@@ -288,7 +315,8 @@ impl View for SqliteView<'_> {
         if let Some(checkpoint) = self.checkpoint {
             return Ok(checkpoint);
         }
-        read_head(self.conn, Head::Tables)?.ok_or_else(|| StoreError::corrupt_store("table _heads has no row 'tables'"))
+        let head = read_head(self.conn, self.head())?;
+        head.ok_or_else(|| StoreError::corrupt_store(format!("table _heads has no row for {:?}", self.head())))
     }
 
     fn write(&mut self, changes: &[RowChange]) -> Result<(), StoreError> {
@@ -304,7 +332,7 @@ impl View for SqliteView<'_> {
         self.write(changes)?;
         match &mut self.checkpoint {
             Some(checkpoint) => *checkpoint = *to,
-            None => write_head(self.conn, Head::Tables, to)?,
+            None => write_head(self.conn, self.head(), to)?,
         }
         if let Some(transaction) = transaction {
             transaction.commit()?;

@@ -2,7 +2,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use tasklog_log::StoreError;
 
 use super::Area;
-use crate::{Kind, TABLES, TableDef};
+use crate::{Index, Kind, PROJECTED, TableDef};
 
 /// What built a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub fn table_statement(table: &TableDef, area: Area) -> String {
 }
 
 /// The statements that create the helper tables of a table's multi-indexes.
-fn value_tables(table: &TableDef, area: Area) -> impl Iterator<Item = String> {
+pub(super) fn value_tables(table: &TableDef, area: Area) -> impl Iterator<Item = String> {
     table.multi_indexes.iter().map(move |multi| value_table(table, area, multi.name))
 }
 
@@ -42,7 +42,7 @@ pub(super) fn value_table(table: &TableDef, area: Area, index: &str) -> String {
     format!("{}_{}_{index}", area.prefix(), table.name)
 }
 
-fn create_table(conn: &Connection, table: &TableDef, area: Area) -> Result<(), StoreError> {
+pub(super) fn create_table(conn: &Connection, table: &TableDef, area: Area) -> Result<(), StoreError> {
     conn.execute_batch(&table_statement(table, area))?;
     for name in value_tables(table, area) {
         conn.execute_batch(&format!(
@@ -57,21 +57,30 @@ fn create_table(conn: &Connection, table: &TableDef, area: Area) -> Result<(), S
     Ok(())
 }
 
-/// The statements that create a table's indexes, of the live table's `generation`.
+/// The statements that create a table's indexes, of the live table's `generation`; or those of the indexes that keep their
+/// names.
 #[must_use]
 pub fn index_statements(table: &TableDef, area: Area, generation: u32) -> Vec<String> {
     let suffix = if generation == 0 { String::new() } else { format!("_g{generation}") };
-    let ordered = table.indexes.iter().map(|index| {
-        let unique = if index.unique { "UNIQUE " } else { "" };
-        format!(
-            "CREATE {unique}INDEX {name}_{index_name}{suffix} ON {prefix}{name} ({columns})",
-            name = table.name,
-            index_name = index.name,
-            prefix = area.prefix(),
-            columns = index.columns.join(", ")
-        )
-    });
-    ordered.collect()
+    let ordered = table.indexes.iter().filter(|index| !index.keeps_name);
+    ordered.map(|index| index_statement(table, index, area, &suffix)).collect()
+}
+
+/// The statements that create the indexes that keep their names: none of them can stand beside an older one.
+pub(super) fn named_statements(table: &TableDef) -> impl Iterator<Item = String> {
+    let named = table.indexes.iter().filter(|index| index.keeps_name);
+    named.map(|index| index_statement(table, index, Area::Live, ""))
+}
+
+fn index_statement(table: &TableDef, index: &Index, area: Area, suffix: &str) -> String {
+    format!(
+        "CREATE {unique}INDEX {name}_{index_name}{suffix} ON {prefix}{name} ({columns})",
+        unique = if index.unique { "UNIQUE " } else { "" },
+        name = table.name,
+        index_name = index.name,
+        prefix = area.prefix(),
+        columns = index.columns.join(", ")
+    )
 }
 
 /// Creates the live tables of `schema_version` that are not there, with their indexes, and the tables beside them.
@@ -80,23 +89,15 @@ pub fn index_statements(table: &TableDef, area: Area, generation: u32) -> Vec<St
 /// # Errors
 /// `unavailable` or `read_only`.
 pub fn create_tables(conn: &Connection, schema_version: u32) -> Result<Vec<&'static TableDef>, StoreError> {
-    conn.execute_batch(
-        "CREATE TABLE IF NOT EXISTS _projections (
-           table_name TEXT    PRIMARY KEY,
-           version    INTEGER NOT NULL,
-           generation INTEGER NOT NULL
-         ) STRICT, WITHOUT ROWID;",
-    )?;
-    create_tombstones(conn, Area::Live)?;
+    create_helpers(conn)?;
     let mut created = Vec::new();
-    for table in TABLES.iter().filter(|table| table.schema_version == schema_version) {
+    for table in PROJECTED.iter().filter(|table| table.schema_version == schema_version) {
         if table_exists(conn, table.name)? {
             continue;
         }
         create_table(conn, table, Area::Live)?;
         let generation = read_built(conn, table)?.map_or(0, |built| built.generation + 1);
-        let named = if table.dies_at.is_some() { 0 } else { generation };
-        for statement in index_statements(table, Area::Live, named) {
+        for statement in index_statements(table, Area::Live, generation).into_iter().chain(named_statements(table)) {
             conn.execute_batch(&statement)?;
         }
         write_built(conn, table, Built { version: table.projection_version, generation })?;
@@ -105,7 +106,22 @@ pub fn create_tables(conn: &Connection, schema_version: u32) -> Result<Vec<&'sta
     Ok(created)
 }
 
-fn create_tombstones(conn: &Connection, area: Area) -> Result<(), StoreError> {
+/// Creates the tables beside the live ones that are not there. Joins an open transaction.
+///
+/// # Errors
+/// `unavailable` or `read_only`.
+pub fn create_helpers(conn: &Connection) -> Result<(), StoreError> {
+    conn.execute_batch(
+        "CREATE TABLE IF NOT EXISTS _projections (
+           table_name TEXT    PRIMARY KEY,
+           version    INTEGER NOT NULL,
+           generation INTEGER NOT NULL
+         ) STRICT, WITHOUT ROWID;",
+    )?;
+    create_tombstones(conn, Area::Live)
+}
+
+pub(super) fn create_tombstones(conn: &Connection, area: Area) -> Result<(), StoreError> {
     let prefix = area.prefix();
     conn.execute_batch(&format!(
         "CREATE TABLE IF NOT EXISTS {prefix}_tombstones (
@@ -149,78 +165,5 @@ pub fn write_built(conn: &Connection, table: &TableDef, built: Built) -> Result<
     let mut upsert = conn
         .prepare_cached("INSERT OR REPLACE INTO _projections (table_name, version, generation) VALUES (?1, ?2, ?3)")?;
     upsert.execute(params![table.name, built.version, built.generation])?;
-    Ok(())
-}
-
-/// Creates empty shadows of `tables`, throwing away what an interrupted rebuild left.
-///
-/// # Errors
-/// `unavailable` or `read_only`.
-pub fn create_shadow(conn: &Connection, tables: &[&'static TableDef]) -> Result<(), StoreError> {
-    drop_shadow(conn)?;
-    create_tombstones(conn, Area::Shadow)?;
-    for table in tables {
-        create_table(conn, table, Area::Shadow)?;
-    }
-    Ok(())
-}
-
-/// Throws away all shadows.
-///
-/// # Errors
-/// `unavailable` or `read_only`.
-pub fn drop_shadow(conn: &Connection) -> Result<(), StoreError> {
-    for table in TABLES {
-        conn.execute_batch(&format!("DROP TABLE IF EXISTS {}{}", Area::Shadow.prefix(), table.name))?;
-        for name in value_tables(table, Area::Shadow) {
-            conn.execute_batch(&format!("DROP TABLE IF EXISTS {name}"))?;
-        }
-    }
-    conn.execute_batch(&format!("DROP TABLE IF EXISTS {}_tombstones", Area::Shadow.prefix()))?;
-    Ok(())
-}
-
-/// Builds the indexes of filled shadows: sorted, which costs less than keeping them up to date row by row. The tables
-/// whose rows die by time are left for the swap: they are small, and their indexes keep their names.
-///
-/// # Errors
-/// `unavailable` or `read_only`; a unique index that the rows violate is `corrupt`.
-pub fn index_shadow(conn: &Connection, tables: &[&'static TableDef]) -> Result<(), StoreError> {
-    for table in tables.iter().filter(|table| table.dies_at.is_none()) {
-        let generation = read_built(conn, table)?.map_or(0, |built| built.generation) + 1;
-        for statement in index_statements(table, Area::Shadow, generation) {
-            conn.execute_batch(&statement)?;
-        }
-    }
-    Ok(())
-}
-
-/// Puts filled and indexed shadows in the place of the live tables. Must run inside a transaction.
-///
-/// # Errors
-/// `unavailable` or `read_only`.
-pub fn swap_shadow(conn: &Connection, tables: &[&'static TableDef]) -> Result<(), StoreError> {
-    for table in tables {
-        let built = read_built(conn, table)?;
-        let name = table.name;
-        let shadow = Area::Shadow.prefix();
-        conn.execute_batch(&format!("DROP TABLE IF EXISTS {name}; ALTER TABLE {shadow}{name} RENAME TO {name};"))?;
-        for (live, filled) in value_tables(table, Area::Live).zip(value_tables(table, Area::Shadow)) {
-            conn.execute_batch(&format!("DROP TABLE IF EXISTS {live}; ALTER TABLE {filled} RENAME TO {live};"))?;
-        }
-        if table.dies_at.is_some() {
-            for statement in index_statements(table, Area::Live, 0) {
-                conn.execute_batch(&statement)?;
-            }
-        }
-        conn.execute("DELETE FROM _tombstones WHERE table_name = ?1", [name])?;
-        conn.execute(
-            &format!("INSERT INTO _tombstones SELECT * FROM {shadow}_tombstones WHERE table_name = ?1"),
-            [name],
-        )?;
-        let generation = built.map_or(0, |built| built.generation) + 1;
-        write_built(conn, table, Built { version: table.projection_version, generation })?;
-    }
-    conn.execute_batch(&format!("DROP TABLE IF EXISTS {}_tombstones", Area::Shadow.prefix()))?;
     Ok(())
 }

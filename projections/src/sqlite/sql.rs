@@ -9,7 +9,7 @@ use parking_lot::RwLock;
 use tasklog_log::StoreError;
 
 use super::Area;
-use crate::{Cell, PAGE_ROWS_MAX, Scan, TABLES, TableDef, view::index_order};
+use crate::{Cell, PAGE_ROWS_MAX, PROJECTED, Scan, TableDef, view::index_order};
 
 fn names(table: &TableDef) -> String {
     table.columns.iter().map(|column| column.name).collect::<Vec<_>>().join(", ")
@@ -62,9 +62,9 @@ pub(super) struct Texts {
 impl Texts {
     pub(super) fn of(table: &TableDef, area: Area) -> &'static Self {
         static TEXTS: LazyLock<Vec<[Texts; 2]>> = LazyLock::new(|| {
-            TABLES.iter().map(|table| [Area::Live, Area::Shadow].map(|area| Texts::new(table, area))).collect()
+            PROJECTED.iter().map(|table| [Area::Live, Area::Shadow].map(|area| Texts::new(table, area))).collect()
         });
-        let at = TABLES.iter().position(|known| known.name == table.name).unwrap_or_default();
+        let at = PROJECTED.iter().position(|known| known.name == table.name).unwrap_or_default();
         &TEXTS[at][usize::from(area == Area::Shadow)]
     }
 

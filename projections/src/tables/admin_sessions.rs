@@ -79,7 +79,7 @@ impl Table for AdminSessions {
     const NAME: &'static str = "admin_sessions";
     const SCHEMA_VERSION: u32 = 2;
     const TOMBSTONES: Tombstones = Tombstones::Short;
-    const INDEXES: &'static [Index] = &[Index::on("expires", &["expires_at"])];
+    const INDEXES: &'static [Index] = &[Index::named("expires", &["expires_at"])];
     const SENSITIVE: &'static [&'static str] =
         &["session_id", "csrf_token", "admin_key_hash", "user_agent", "source_ip"];
     const KEY_PREFIX: &'static str = "admin_session";

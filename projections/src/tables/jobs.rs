@@ -222,6 +222,7 @@ impl Table for Jobs {
     ];
     const KEY_PREFIX: &'static str = "jobs";
     const POSITIONS: &'static [&'static str] = &["claim_token", "enqueued_at_position"];
+    const PAYLOAD_POSITIONS: &'static [&'static str] = &["token"];
     type Row = JobRow;
     type Event = JobEvent;
 

@@ -110,6 +110,7 @@ impl Table for LeaderLease {
     const INDEXES: &'static [Index] = &[Index::on("by_expiry", &["expires_at"])];
     const KEY_PREFIX: &'static str = "lease";
     const POSITIONS: &'static [&'static str] = &["term"];
+    const PAYLOAD_POSITIONS: &'static [&'static str] = &["term"];
     type Row = LeaseRow;
     type Event = LeaseEvent;
 

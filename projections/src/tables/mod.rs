@@ -15,7 +15,7 @@ pub mod sessions;
 pub mod tasks;
 pub mod tenant_map;
 
-use crate::TableDef;
+use crate::{TableDef, facts};
 
 /// Every table, in the order of the specification.
 pub static TABLES: [&TableDef; 14] = [
@@ -35,8 +35,19 @@ pub static TABLES: [&TableDef; 14] = [
     &admin_sessions::DEF,
 ];
 
-/// A table by its name.
+/// Everything that is folded from the log: the 14 tables, and the facts about the log itself.
+pub static PROJECTED: [&TableDef; TABLES.len() + 1] = {
+    let mut all = [&facts::DEF; TABLES.len() + 1];
+    let mut at = 0;
+    while at < TABLES.len() {
+        all[at] = TABLES[at];
+        at += 1;
+    }
+    all
+};
+
+/// A table, or the facts about the log, by name.
 #[must_use]
 pub fn table(name: &str) -> Option<&'static TableDef> {
-    TABLES.iter().find(|table| table.name == name).copied()
+    PROJECTED.iter().find(|table| table.name == name).copied()
 }

@@ -102,6 +102,7 @@ impl Table for NodeSettingsVersion {
     const TOMBSTONES: Tombstones = Tombstones::Kept;
     const INDEXES: &'static [Index] = &[Index::on("by_node", &["node_id"])];
     const KEY_PREFIX: &'static str = "node_settings_version";
+    const PAYLOAD_POSITIONS: &'static [&'static str] = &["term"];
     type Row = NodeSettingsRow;
     type Event = NodeSettingsEvent;
 

@@ -140,6 +140,7 @@ impl Table for RolloverPolicies {
     const INDEXES: &'static [Index] =
         &[Index::unique("by_write_alias", &["write_alias"]), Index::unique("by_read_alias", &["read_alias"])];
     const KEY_PREFIX: &'static str = "rollover";
+    const PAYLOAD_POSITIONS: &'static [&'static str] = &["term"];
     type Row = RolloverPolicyRow;
     type Event = RolloverPolicyEvent;
 

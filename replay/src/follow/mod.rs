@@ -23,11 +23,11 @@ use std::{
     time::Duration,
 };
 
-use tasklog_log::{Checkpoint, Commit, Log, LogInfo, Millis, StoreError};
-use tasklog_projections::View;
+use tasklog_log::{Checkpoint, Commit, Log, LogInfo, Millis, Position, StoreError};
+use tasklog_projections::{PROJECTED, View, facts};
 
 use self::ahead::{Ahead, Read};
-use crate::Folder;
+use crate::{Folder, is_quarantined_later, quarantine_of, refold};
 
 /// Events in a page that is read from the source; more than a commit can have.
 pub const FOLLOW_PAGE_EVENTS: usize = 4_000;
@@ -69,11 +69,12 @@ pub trait Replica {
     /// `diverged` if it has events of another log; the store's.
     fn belong_to(&mut self, log: LogInfo) -> Result<(), StoreError>;
 
-    /// Takes commits that continue its head: log, rows and checkpoint in one transaction. See [`take`].
+    /// Takes commits that continue its head: log, rows and checkpoint in one transaction. `passed_over` are positions that
+    /// the source has quarantined further on. See [`take`].
     ///
     /// # Errors
     /// `corrupt` or `schema_ahead` for commits that cannot be folded, and the store's; then nothing was taken.
-    fn take(&mut self, commits: &[Commit]) -> Result<Checkpoint, StoreError>;
+    fn take(&mut self, commits: &[Commit], passed_over: &[Position]) -> Result<Checkpoint, StoreError>;
 
     /// Goes back to an earlier point of its own log, the end of a commit or 0, as a replica of the log that `to` names. A
     /// crash on the way leaves the old state or the new one.
@@ -120,12 +121,57 @@ pub enum Note<'n> {
 }
 
 /// Adopts, folds and applies commits: what [`Replica::take`] does inside its transaction. `folder` stands where `view`
-/// stands; after an error it is of no use any more.
+/// stands; after an error it is of no use any more. `passed_over` are positions that the source has quarantined further on.
 ///
 /// # Errors
 /// `corrupt` or `schema_ahead` for commits that cannot be folded; the log's and the view's. A fold that fails has written
-/// nothing.
+/// nothing, unless a quarantine stands before it.
 pub fn take(
+    folder: &mut Folder,
+    log: &mut dyn Log,
+    view: &mut dyn View,
+    commits: &[Commit],
+    passed_over: &[Position],
+) -> Result<Checkpoint, StoreError> {
+    let mut at = view.checkpoint()?;
+    // What comes after a quarantine was decided on a row that it had changed.
+    for run in commits.split_inclusive(decides_quarantine) {
+        at = take_run(folder, log, view, run)?;
+        let Some(last) = run.last().filter(|last| decides_quarantine(last)) else { continue };
+        let passing = settle_quarantine(log, view, last, passed_over)?;
+        *folder = Folder::on(&PROJECTED, view)?.passing_over(passing);
+    }
+    Ok(at)
+}
+
+/// Whether a commit quarantines an event, or lifts a quarantine.
+#[must_use]
+pub fn decides_quarantine(commit: &Commit) -> bool {
+    commit.events.iter().any(|event| quarantine_of(event).is_some())
+}
+
+/// Brings rows to what they are once `commit`, which was just taken, has decided about a quarantine; answers what is
+/// passed over from now on.
+///
+/// # Errors
+/// `corrupt` if an event cannot be folded without one that is passed over; the log's and the view's.
+pub fn settle_quarantine(
+    log: &dyn Log,
+    view: &mut dyn View,
+    commit: &Commit,
+    passed_over: &[Position],
+) -> Result<Vec<Position>, StoreError> {
+    let mut passing = facts::quarantined(view)?;
+    passing.extend(passed_over);
+    for position in commit.events.iter().filter_map(quarantine_of) {
+        let Some((commit, index)) = log.event(position)? else { continue };
+        let change = refold(log, view, &commit.events[index], &passing)?;
+        view.write(&change.into_iter().collect::<Vec<_>>())?;
+    }
+    Ok(passing)
+}
+
+fn take_run(
     folder: &mut Folder,
     log: &mut dyn Log,
     view: &mut dyn View,
@@ -254,7 +300,7 @@ fn session(
             .name("tasklog-read-ahead".into())
             .spawn_scoped(scope, move || ahead.run())
             .map_err(|error| StoreError::unavailable_because("starting a reader thread", error))?;
-        let ended = take_pages(&receiver, replica, options, stop, note);
+        let ended = take_pages(source, &receiver, replica, options, stop, note);
         // Both let the reader end: it may be waiting for new commits, or for room.
         over.store(true, Ordering::Release);
         drop(receiver);
@@ -262,7 +308,34 @@ fn session(
     })
 }
 
+/// [`Replica::take`]. An event that cannot be folded is passed over if the source has quarantined it further on.
+fn take_known(
+    source: &dyn Source,
+    replica: &mut dyn Replica,
+    commits: &[Commit],
+    passed_over: &mut Vec<Position>,
+) -> Result<Checkpoint, Failed> {
+    loop {
+        match replica.take(commits, passed_over) {
+            Err(StoreError::Corrupt { position: Some(position), why }) if !passed_over.contains(&position) => {
+                let mut quarantined = false;
+                let mut look = |log: &dyn Log| {
+                    quarantined = is_quarantined_later(log, position, position)?;
+                    Ok(())
+                };
+                source.session(&mut look).map_err(of_source)?;
+                if !quarantined {
+                    return Err(StoreError::corrupt(position, why).into());
+                }
+                passed_over.push(position);
+            }
+            taken => return Ok(taken?),
+        }
+    }
+}
+
 fn take_pages(
+    source: &dyn Source,
     pages: &std::sync::mpsc::Receiver<Read>,
     replica: &mut dyn Replica,
     options: FollowOptions,
@@ -270,6 +343,7 @@ fn take_pages(
     note: &mut dyn FnMut(Note<'_>),
 ) -> Result<Ended, Failed> {
     let mut pending: Vec<Commit> = Vec::new();
+    let mut passed_over = Vec::new();
     let mut events = 0;
     while let Ok(read) = pages.recv() {
         match read {
@@ -280,18 +354,18 @@ fn take_pages(
                 if events < FOLLOW_TRANSACTION_EVENTS && last.last() < head.position {
                     continue;
                 }
-                let source = if last.last() > head.position { checkpoint(head.log, last) } else { head };
-                let missing = source.recorded_at - first.recorded_at;
-                let at = replica.take(&pending)?;
-                let behind_ms = if at.position < source.position { missing.max(0) } else { 0 };
+                let theirs = if last.last() > head.position { checkpoint(head.log, last) } else { head };
+                let missing = theirs.recorded_at - first.recorded_at;
+                let at = take_known(source, replica, &pending, &mut passed_over)?;
+                let behind_ms = if at.position < theirs.position { missing.max(0) } else { 0 };
                 pending.clear();
                 events = 0;
-                note(Note::Progress { at: &at, source: &source, behind_ms });
+                note(Note::Progress { at: &at, source: &theirs, behind_ms });
             }
             Read::AtHead(head) => {
                 // What was read before the head was reached has been taken with the page that reached it.
                 if !pending.is_empty() {
-                    replica.take(&pending)?;
+                    take_known(source, replica, &pending, &mut passed_over)?;
                     pending.clear();
                     events = 0;
                 }

@@ -29,7 +29,10 @@ use uuid::Uuid;
 
 use self::groups::{Group, Packer, array, groups, number, text};
 use super::{Backend, Fate, Item, Placed, SharedBackend, Written};
-use crate::rows::{Below, Known};
+use crate::{
+    rows::{Below, Known},
+    store::archive,
+};
 
 /// Commits in one script call; a group is never split.
 const CALL_COMMITS_MAX: usize = 512;
@@ -591,7 +594,7 @@ impl Below for RedisBackend {
     }
 
     fn event(&mut self, position: Position) -> Result<Event, StoreError> {
-        super::event_at(&self.log, position)
+        archive::joined(&self.log, self.tables.peek_below(), |log| super::event_at(log, position))
     }
 
     fn assumes(&self) -> bool {

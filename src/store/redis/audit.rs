@@ -1,36 +1,48 @@
 //! Compares what a store in Redis holds with a replay of its log, beside its writers, and puts it right if asked to.
 //!
 //! ```text
-//! look at some entities and at the head, in one script  ─► the head is h
-//! fold the log into the scratch file, through exactly h  ─► what the entities must be at h
-//! compare                                                ─► nothing that writers do makes a difference
+//! fold the log through the head                         ─► what rows, tombstones and helpers must be
+//! look through the whole key space (look_through.rs)    ─► suspects: entities that may be wrong
+//!
+//! look at some suspects and at the head, in one script  ─► the head is h
+//! fold the log on, through exactly h                    ─► what the suspects must be at h
+//! compare                                               ─► nothing that writers do makes a difference
 //! ```
-//! Every row and every tombstone of the replay is looked at, then every key under the prefix: what is found there must be
-//! what its row gives. Keys and elements are paged with SCAN and its relatives; no served path does that.
+//! The replay is kept in memory up to a bound and in a scratch file beyond it. Keys and elements are paged with SCAN and its
+//! relatives; no served path does that.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{Arc, mpsc::sync_channel},
+    thread,
+};
 
-use tasklog_log::{Checkpoint, Log, Position, StoreError, redis::RedisLog};
+use tasklog_log::{
+    Checkpoint, Commit, Log, Position, StoreError,
+    merkle::{Kept, RedisTree},
+    redis::RedisLog,
+};
 use tasklog_projections::{
-    Cell, Scan, TABLES, TableDef, View,
-    redis::{Asked, Flaw, Own, RedisView, Repaired, Role, Said, Seen, Slot, locate, shown, slots},
+    Held, PROJECTED, TableDef, View, facts,
+    redis::{Asked, Expiry, Flaw, Own, RedisView, Repaired, Said, Seen, Slot, locate, shown, slots},
     sqlite::SqliteView,
 };
-use tasklog_replay::{Difference, Finding, Problem, Report, Verifier};
+use tasklog_replay::{Difference, Finding, Problem, Report, Verifier, snapshot::Snapshots};
 
 use super::{rebuild::Repairs, turn::Turn};
-use crate::store::{scratch::Scratch, sqlite::VERIFY_PAGE_EVENTS};
+use crate::store::{archive, scratch::Scratch, snapshots::begin_with, sqlite::VERIFY_PAGE_EVENTS};
 
 /// Entities looked at, and repaired, by one script.
 const ENTITIES_PER_LOOK: usize = 64;
-/// Rows and tombstones of the replay read at once.
-const PAGE_ROWS: usize = 512;
-/// Keys and elements asked for at once.
-const PAGE_ELEMENTS: usize = 512;
+/// Events in a page that is read ahead: much more than a commit has, because the log asks for entries and keeps whole
+/// pages only.
+const AHEAD_PAGE_EVENTS: usize = 30_000;
+/// Pages of the log read ahead of the fold.
+const PAGES_AHEAD: usize = 2;
 /// How often an entity that keeps changing is looked at.
 const LOOKS_MAX: usize = 64;
-/// Reports of strays remembered, so that one that is met twice is told once.
-const STRAYS_KNOWN_MAX: usize = 100_000;
+/// Findings remembered, so that what is met twice is told once.
+const TOLD_MAX: usize = 100_000;
 
 /// What is done about what is found.
 pub(super) enum Mode {
@@ -40,17 +52,34 @@ pub(super) enum Mode {
     Repair(Option<Turn>),
 }
 
+/// What an audit keeps in memory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// Rows of the replay; beyond it all of them go to the scratch file.
+    pub(super) kept_rows: usize,
+    /// Entities whose fingerprints are kept at once. For more of them helpers are read through several times.
+    pub(super) part_entities: u64,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { kept_rows: 100_000, part_entities: 250_000 }
+    }
+}
+
 /// One comparison of tables with the log.
 pub(super) struct Audit<'a> {
     log: &'a RedisLog,
-    live: &'a RedisView,
-    fresh: SqliteView<'a>,
-    verifier: Verifier,
-    tables: &'a [&'static TableDef],
+    pub(super) live: &'a RedisView,
+    pub(super) fresh: SqliteView<'a>,
+    pub(super) verifier: Verifier,
+    pub(super) tables: &'a [&'static TableDef],
     mode: Mode,
-    reached: Checkpoint,
+    pub(super) bounds: Bounds,
+    pub(super) reached: Checkpoint,
     repairs: Repairs,
-    strays: HashSet<(String, Vec<u8>)>,
+    pub(super) suspects: BTreeMap<(&'static str, String), Asked>,
+    told: HashSet<Slot>,
 }
 
 /// Verifies a store while its writers go on.
@@ -63,7 +92,7 @@ pub(in crate::store) fn verify(
     mut note: impl FnMut(Position),
 ) -> Result<Report, StoreError> {
     let scratch = Scratch::new()?;
-    let mut audit = Audit::new(log, live, &scratch, &TABLES, Mode::Verify)?;
+    let mut audit = Audit::new(log, live, &scratch, &PROJECTED, Mode::Verify, Bounds::default())?;
     audit.replay(&mut note)?;
     audit.run()?;
     let reached = audit.verifier.position();
@@ -77,23 +106,48 @@ impl<'a> Audit<'a> {
         scratch: &'a Scratch,
         tables: &'a [&'static TableDef],
         mode: Mode,
+        bounds: Bounds,
     ) -> Result<Self, StoreError> {
         let first = match mode {
-            Mode::Verify => log.first()?,
+            Mode::Verify => archive::joined(log, live, |log| log.first())?,
             // A log without its beginning gives other rows.
             Mode::Repair(_) => Position(1),
+        };
+        let kept = match mode {
+            Mode::Verify => Kept::load(&RedisTree::new(Arc::clone(log.link()), log.keys().clone()))?,
+            Mode::Repair(_) => Kept::default(),
         };
         Ok(Self {
             log,
             live,
             fresh: scratch.view(log)?,
-            verifier: Verifier::new(first),
+            verifier: Verifier::new(first, facts::quarantined(live)?).with_room(bounds.kept_rows).with_tree(kept),
             tables,
             mode,
+            bounds,
             reached: Checkpoint::start(log.info()?),
             repairs: Repairs::default(),
-            strays: HashSet::new(),
+            suspects: BTreeMap::new(),
+            told: HashSet::new(),
         })
+    }
+
+    /// Begins with the newest usable snapshot, if there is one, instead of the first event.
+    pub(super) fn begin_with(&mut self, snapshots: &Snapshots, scratch: &'a Scratch) -> Result<(), StoreError> {
+        let head = self.log.head()?.position;
+        let fresh = &mut self.fresh;
+        let (at, half) =
+            archive::joined(self.log, self.live, |log| begin_with(snapshots, log, head, &PROJECTED, fresh));
+        if half {
+            scratch.clear()?;
+            self.fresh = scratch.view(self.log)?;
+        }
+        if let Some(at) = at {
+            // Chunks before it were not read, so that there is nothing to compare with the tree.
+            self.verifier = Verifier::after_snapshot(at.position, &self.fresh, facts::quarantined(self.live)?)?;
+            self.reached = at;
+        }
+        Ok(())
     }
 
     /// What was repaired.
@@ -115,161 +169,132 @@ impl<'a> Audit<'a> {
             let log = Box::new(self.live.checkpoint()?);
             return Err(StoreError::Diverged { checkpoint: Box::new(self.reached), log });
         }
+        if position.0 - self.verifier.position().0 > VERIFY_PAGE_EVENTS as u64 {
+            self.fold_ahead(position, note)?;
+        }
         while self.verifier.position() < position {
-            let mut page = self.log.read(self.verifier.position(), VERIFY_PAGE_EVENTS)?;
-            page.retain(|commit| commit.last() <= position);
-            let Some(last) = page.last() else {
-                let missing = self.verifier.position().next();
-                return Err(StoreError::corrupt(missing, format!("missing from the log: its head is {position}")));
+            let page =
+                archive::joined(self.log, self.live, |log| log.read(self.verifier.position(), VERIFY_PAGE_EVENTS))?;
+            self.take(page, position, note)?;
+        }
+        if self.verifier.unflushed().is_none() {
+            self.verifier.flush(&mut self.fresh)?;
+        }
+        Ok(())
+    }
+
+    /// The same, with reading on a thread of its own, so that server and fold do not wait for each other.
+    fn fold_ahead(&mut self, position: Position, note: &mut dyn FnMut(Position)) -> Result<(), StoreError> {
+        let (log, mut after) = (self.log.clone(), self.verifier.position());
+        thread::scope(|scope| {
+            let (sender, receiver) = sync_channel(PAGES_AHEAD);
+            let read = move || {
+                // Says where the log's archive is.
+                let view = RedisView::new(Arc::clone(log.link()), log.keys().prefix(), Expiry::BySweep);
+                archive::joined(&log, &view, |log| {
+                    while after < position {
+                        let page = log.read(after, AHEAD_PAGE_EVENTS);
+                        let last = page.as_ref().ok().and_then(|page| page.last()).map(Commit::last);
+                        // Whoever folds may have stopped; and stops at what is no page.
+                        if sender.send(page).is_err() {
+                            return;
+                        }
+                        let Some(last) = last else { return };
+                        after = last;
+                    }
+                });
             };
-            self.reached.position = last.last();
-            self.reached.commit = last.meta.id;
-            self.reached.recorded_at = last.recorded_at;
-            self.verifier.page(&page, &mut self.fresh)?;
-            self.repairs.position = self.verifier.position();
-            note(self.verifier.position());
-            if let Mode::Repair(turn) = &mut self.mode {
-                turn.as_mut().map_or(Ok(()), Turn::renew)?;
-                if let Some(finding) = self.verifier.report().findings.first() {
-                    return Err(match finding {
-                        Finding::Event { position, why } => StoreError::corrupt(*position, why.clone()),
-                        other => StoreError::corrupt_store(other.to_string()),
-                    });
-                }
+            let reader = thread::Builder::new().name("tasklog-read-ahead".into()).spawn_scoped(scope, read);
+            reader.map_err(|error| StoreError::unavailable_because("starting a reader thread", error))?;
+            receiver.into_iter().try_for_each(|page| self.take(page?, position, note))
+        })
+    }
+
+    /// Folds one page, without what is behind `position`.
+    fn take(
+        &mut self,
+        mut page: Vec<Commit>,
+        position: Position,
+        note: &mut dyn FnMut(Position),
+    ) -> Result<(), StoreError> {
+        page.retain(|commit| commit.last() <= position);
+        let Some(last) = page.last() else {
+            let missing = self.verifier.position().next();
+            return Err(StoreError::corrupt(missing, format!("missing from the log: its head is {position}")));
+        };
+        self.reached.position = last.last();
+        self.reached.commit = last.meta.id;
+        self.reached.recorded_at = last.recorded_at;
+        self.verifier.page(&page, &mut self.fresh)?;
+        self.repairs.position = self.verifier.position();
+        note(self.verifier.position());
+        self.renew()?;
+        match (&self.mode, self.verifier.report().findings.first()) {
+            (Mode::Repair(_), Some(Finding::Event { position, why })) => {
+                Err(StoreError::corrupt(*position, why.clone()))
             }
+            (Mode::Repair(_), Some(other)) => Err(StoreError::corrupt_store(other.to_string())),
+            _ => Ok(()),
         }
-        self.verifier.flush(&mut self.fresh)
     }
 
-    /// Compares everything.
-    pub(super) fn run(&mut self) -> Result<(), StoreError> {
-        for table in self.tables {
-            self.rows(table)?;
-            self.tombstones(table)?;
+    /// Keeps the turn.
+    pub(super) fn renew(&mut self) -> Result<(), StoreError> {
+        match &mut self.mode {
+            Mode::Repair(Some(turn)) => turn.renew(),
+            _ => Ok(()),
         }
-        self.keys()
     }
 
-    fn said(&self, table: &'static TableDef, key: &str) -> Result<Said, StoreError> {
+    /// What the log says of an entity, as far as it was folded.
+    pub(super) fn said(&self, table: &'static TableDef, key: &str) -> Result<Said, StoreError> {
+        if let Some(folder) = self.verifier.unflushed() {
+            return Ok(match folder.entity(table, key) {
+                Some((Some(row), rev)) => Said::Row(Held { row: row.clone(), rev }),
+                Some((None, rev)) if rev != Position::ZERO => Said::Deleted(rev),
+                _ => Said::Nothing,
+            });
+        }
         if let Some(held) = self.fresh.get(table, key)? {
             return Ok(Said::Row(held));
         }
         Ok(self.fresh.tombstone(table, key)?.map_or(Said::Nothing, Said::Deleted))
     }
 
-    /// Every row that the log gives.
-    fn rows(&mut self, table: &'static TableDef) -> Result<(), StoreError> {
-        let mut scan = Scan::all("pk").limit(PAGE_ROWS);
-        loop {
-            let page = self.fresh.scan(table, &scan)?;
-            let now = self.reached.recorded_at;
-            let live: Vec<_> = page.iter().filter(|held| held.row.is_live(now)).map(|held| held.row.key()).collect();
-            self.verifier.report().rows += live.len() as u64;
-            for keys in live.chunks(ENTITIES_PER_LOOK) {
-                self.settle(keys.iter().map(|key| asked(table, key)).collect())?;
-            }
-            let Some(last) = page.last().filter(|_| page.len() == PAGE_ROWS) else { return Ok(()) };
-            let cursor = table.cursor("pk", 0, &last.row)?;
-            scan = scan.after(cursor.into_iter().map(Cell::into_owned).collect());
+    /// An element that can belong to no row.
+    pub(super) fn without_owner(
+        &mut self,
+        table: &'static TableDef,
+        slot: &Slot,
+        element: &[u8],
+        key: &str,
+    ) -> Result<(), StoreError> {
+        if !self.is_new(slot) {
+            return Ok(());
+        }
+        self.foreign(table, element, key);
+        if matches!(self.mode, Mode::Repair(_)) {
+            self.live.remove(slot)?;
+            self.repairs.repaired += 1;
+        }
+        Ok(())
+    }
+
+    /// A key that can be no row's.
+    pub(super) fn foreign_key(&mut self, table: &'static TableDef, key: &str) {
+        if self.is_new(&Slot::Text { key: key.to_owned() }) {
+            self.foreign(table, key.as_bytes(), key);
         }
     }
 
-    /// Every deletion that the log gives.
-    fn tombstones(&mut self, table: &'static TableDef) -> Result<(), StoreError> {
-        let mut after: Option<String> = None;
-        loop {
-            let page = self.fresh.tombstones_page(table, after.as_deref(), PAGE_ROWS)?;
-            for keys in page.chunks(ENTITIES_PER_LOOK) {
-                self.settle(keys.iter().map(|(key, _)| asked(table, key)).collect())?;
-            }
-            let full = page.len() == PAGE_ROWS;
-            after = page.into_iter().last().map(|(key, _)| key).filter(|_| full);
-            if after.is_none() {
-                return Ok(());
-            }
-        }
+    fn is_new(&mut self, slot: &Slot) -> bool {
+        if self.told.len() >= TOLD_MAX { !self.told.contains(slot) } else { self.told.insert(slot.clone()) }
     }
 
-    /// Every key of the tables.
-    fn keys(&mut self) -> Result<(), StoreError> {
-        let mut cursor = 0;
-        loop {
-            let (next, keys) = self.live.keys_page(cursor, PAGE_ELEMENTS)?;
-            for key in keys {
-                // A name that is no text is none of the tables'.
-                let Ok(key) = String::from_utf8(key) else { continue };
-                let Some((table, role)) = locate(self.live.names(), &key) else { continue };
-                if self.tables.iter().any(|wanted| wanted.name == table.name) {
-                    self.key(table, &role, &key)?;
-                }
-            }
-            cursor = next;
-            if cursor == 0 {
-                return Ok(());
-            }
-        }
-    }
-
-    fn key(&mut self, table: &'static TableDef, role: &Role, name: &str) -> Result<(), StoreError> {
-        match role {
-            Role::Row(key) => match self.said(table, key)? {
-                Said::Row(held) if held.row.is_live(self.reached.recorded_at) => Ok(()),
-                // It was looked at as a deleted one.
-                Said::Deleted(_) => Ok(()),
-                _ if !self.strays.insert((table.name.into(), key.as_bytes().into())) => Ok(()),
-                _ => self.settle(vec![asked(table, key)]),
-            },
-            Role::Foreign => {
-                self.foreign(table, name.as_bytes(), name);
-                Ok(())
-            }
-            helper => self.elements(table, helper, name),
-        }
-    }
-
-    fn elements(&mut self, table: &'static TableDef, role: &Role, name: &str) -> Result<(), StoreError> {
-        let Some(scan) = role.scan() else { return Ok(()) };
-        let mut cursor = 0;
-        loop {
-            let page = self.live.elements_page(scan, name, cursor, PAGE_ELEMENTS);
-            let (next, page) = match page {
-                Ok(page) => page,
-                Err(StoreError::Corrupt { why, .. }) => {
-                    self.in_the_way(table, name, &why);
-                    return Ok(());
-                }
-                Err(error) => return Err(error),
-            };
-            let mut suspects: BTreeMap<String, Asked> = BTreeMap::new();
-            for (element, value) in page {
-                let (owner, slot) = role.owner(table, name, &element, &value);
-                let Some(key) = owner else {
-                    self.foreign(table, &element, name);
-                    if matches!(self.mode, Mode::Repair(_)) {
-                        self.live.remove(&slot)?;
-                        self.repairs.repaired += 1;
-                    }
-                    continue;
-                };
-                let said = self.said(table, &key)?;
-                let given = slots(self.live.names(), self.live.expiry(), table, &key, &said);
-                if !given.contains_key(&slot) && self.stray_is_new(name, &element) {
-                    suspects.entry(key.clone()).or_insert_with(|| asked(table, &key)).probes.insert(slot);
-                }
-            }
-            let suspects: Vec<_> = suspects.into_values().collect();
-            for suspects in suspects.chunks(ENTITIES_PER_LOOK) {
-                self.settle(suspects.to_vec())?;
-            }
-            cursor = next;
-            if cursor == 0 {
-                return Ok(());
-            }
-        }
-    }
-
-    fn stray_is_new(&mut self, name: &str, element: &[u8]) -> bool {
-        self.strays.len() >= STRAYS_KNOWN_MAX || self.strays.insert((name.to_owned(), element.to_vec()))
+    /// Looks at all suspects.
+    pub(super) fn settle_suspects(&mut self) -> Result<(), StoreError> {
+        let suspects: Vec<_> = std::mem::take(&mut self.suspects).into_values().collect();
+        suspects.chunks(ENTITIES_PER_LOOK).try_for_each(|suspects| self.settle(suspects.to_vec()))
     }
 
     /// Looks at some entities until each has been compared as it was at one moment.
@@ -278,9 +303,7 @@ impl<'a> Audit<'a> {
             if left.is_empty() {
                 return Ok(());
             }
-            if let Mode::Repair(Some(turn)) = &mut self.mode {
-                turn.renew()?;
-            }
+            self.renew()?;
             let mut asked = left.clone();
             for entity in &mut asked {
                 let said = self.said(entity.table, &entity.key)?;
@@ -303,10 +326,7 @@ impl<'a> Audit<'a> {
                 seen.wrong.iter().for_each(|(key, why)| self.in_the_way(asked.table, key, why));
                 match self.mode {
                     Mode::Verify => {
-                        if !wanted.probes.is_empty() {
-                            // The rest was reported when the row was looked at.
-                            verdict.flaws.retain(|flaw| wanted.probes.contains(&flaw.slot));
-                        }
+                        verdict.flaws.retain(|flaw| self.is_new(&flaw.slot));
                         self.report(asked, &said, seen, &verdict.flaws);
                     }
                     Mode::Repair(_) if verdict.flaws.is_empty() => {}
@@ -345,7 +365,7 @@ impl<'a> Audit<'a> {
         key.strip_prefix(prefix).and_then(|rest| rest.strip_prefix(':')).unwrap_or(key).to_owned()
     }
 
-    fn in_the_way(&mut self, table: &'static TableDef, key: &str, why: &str) {
+    pub(super) fn in_the_way(&mut self, table: &'static TableDef, key: &str, why: &str) {
         if self.repairs.in_the_way.insert(self.short(key), why.to_owned()).is_none() {
             let (helper, problem) = (self.short(key), Problem::InTheWay(why.to_owned()));
             self.found(Finding::Helper { table: table.name, key: String::new(), helper, problem });
@@ -430,8 +450,4 @@ impl<'a> Audit<'a> {
         };
         Finding::Helper { table: table.name, key: key.clone(), helper, problem }
     }
-}
-
-fn asked(table: &'static TableDef, key: &str) -> Asked {
-    Asked { table, key: key.to_owned(), probes: BTreeSet::new() }
 }

@@ -7,7 +7,7 @@ use tasklog_log::{
     redis::{Link, Script},
 };
 use tasklog_projections::{
-    TABLES, TableDef,
+    PROJECTED, TableDef,
     redis::{Names, stale_tables},
 };
 
@@ -30,7 +30,7 @@ pub(super) fn broken_tables(link: &Link, names: &Names) -> Result<Vec<&'static T
     let mut broken = stale_tables(link, names)?;
     let (mut keys, mut commands, mut of) = (Vec::new(), Vec::new(), Vec::new());
     // What time removes is removed from one index after the other.
-    for table in TABLES.into_iter().filter(|table| table.dies_at.is_none()) {
+    for table in PROJECTED.into_iter().filter(|table| table.dies_at.is_none()) {
         let mut add = |command: &'static str, key: String| {
             keys.push(key);
             commands.push(command);
@@ -44,7 +44,7 @@ pub(super) fn broken_tables(link: &Link, names: &Names) -> Result<Vec<&'static T
         }
     }
     let sizes: Vec<i64> = link.ask(|conn| SCRIPT.run(conn, &keys, &commands))?;
-    for table in TABLES {
+    for table in PROJECTED {
         let sizes: Vec<_> =
             of.iter().zip(&sizes).filter(|(of, _)| of.name == table.name).map(|(_, size)| *size).collect();
         let uneven = sizes.windows(2).any(|pair| pair[0] != pair[1]) && !sizes.contains(&-1);

@@ -4,16 +4,20 @@ use tasklog_log::{
     Position, StoreError,
     redis::{Connector, Keys, Link, RedisUrl, Time},
 };
-use tasklog_projections::{TableDef, redis::Names};
+use tasklog_projections::{TableDef, facts, redis::Names};
+use tasklog_replay::snapshot::Snapshots;
 
 use super::{
     Reader,
-    audit::{Audit, Mode},
+    audit::{Audit, Bounds, Mode},
     notice::broken_tables,
     recording,
     turn::Turn,
 };
-use crate::store::{migrate, scratch::Scratch};
+use crate::{
+    blobs::RedisBlobs,
+    store::{Begin, migrate, scratch::Scratch},
+};
 
 /// What a repair in place has done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +37,7 @@ pub struct Repairs {
 pub(crate) fn rebuild(
     url: &RedisUrl,
     tables: &[&'static TableDef],
+    begin: Begin,
     mut note: impl FnMut(Position),
 ) -> Result<Repairs, StoreError> {
     let link = Arc::new(Link::new(Connector::new(url.clone())));
@@ -51,7 +56,7 @@ pub(crate) fn rebuild(
         Some(recording) => Time::Given(Arc::new(tasklog_log::ManualClock::at(recording.from))),
     };
     let turn = Turn::take(&link, &url.prefix, &mut || Ok(false))?;
-    repair(&link, &url.prefix, &time, tables, turn, &mut note)
+    repair(&link, &time, tables, begin, turn, &mut note)
 }
 
 /// Repairs what an open has noticed, or waits until another process has.
@@ -66,7 +71,7 @@ pub(super) fn at_open(link: &Arc<Link>, prefix: &str, time: &Time) -> Result<(),
     let tables = broken_tables(link, &names)?;
     let listed: Vec<_> = tables.iter().map(|table| table.name).collect();
     tracing::info!(tables = listed.join(", "), "repairing from the log");
-    let repairs = repair(link, prefix, time, &tables, Some(turn), &mut |_| {})?;
+    let repairs = repair(link, time, &tables, Begin::WithSnapshot, Some(turn), &mut |_| {})?;
     match repairs.in_the_way.into_iter().next() {
         None => Ok(()),
         Some((key, why)) => Err(StoreError::corrupt_store(format!("{key} is in the way of a rebuild: {why}"))),
@@ -75,15 +80,21 @@ pub(super) fn at_open(link: &Arc<Link>, prefix: &str, time: &Time) -> Result<(),
 
 fn repair(
     link: &Arc<Link>,
-    prefix: &str,
     time: &Time,
     tables: &[&'static TableDef],
+    begin: Begin,
     turn: Option<Turn>,
     note: &mut dyn FnMut(Position),
 ) -> Result<Repairs, StoreError> {
+    let url = link.connector().url();
+    let prefix = &url.prefix;
     let reader = Reader::open(link, prefix, time)?;
     let scratch = Scratch::new()?;
-    let mut audit = Audit::new(&reader.log, &reader.view, &scratch, tables, Mode::Repair(turn))?;
+    let mut audit = Audit::new(&reader.log, &reader.view, &scratch, tables, Mode::Repair(turn), Bounds::default())?;
+    if begin == Begin::WithSnapshot {
+        let quarantined = facts::quarantined(&reader.view)?;
+        audit.begin_with(&Snapshots::new(Arc::new(RedisBlobs::new(url))).passing_over(quarantined), &scratch)?;
+    }
     audit.replay(note)?;
     audit.run()?;
     let repairs = audit.repairs();

@@ -1,0 +1,75 @@
+use std::collections::HashSet;
+
+use tasklog_log::{Event, Log, Position, StoreError};
+use tasklog_projections::{RowChange, TableDef, View, facts, table};
+
+use crate::history::chain;
+
+/// What becomes of a row when replays pass over some of its events, or no longer do: the chain of the entity that `event`
+/// is about, folded anew. None if the row stays what it is, or is gone.
+///
+/// # Errors
+/// `corrupt`, naming the event that cannot be folded without those that are passed over; the log's and the view's.
+pub fn refold(
+    log: &dyn Log,
+    view: &dyn View,
+    event: &Event,
+    passed_over: &[Position],
+) -> Result<Option<RowChange>, StoreError> {
+    let Some(table) = table(&event.table) else {
+        return Err(StoreError::corrupt(event.position, format!("unknown table {:?}", event.table)));
+    };
+    let held = view.get(table, &event.key)?;
+    let tombstone = view.tombstone(table, &event.key)?;
+    let Some(rev) = held.as_ref().map(|held| held.rev).or(tombstone) else { return Ok(None) };
+    let passed_over: HashSet<_> = passed_over.iter().copied().collect();
+    let mut row = None;
+    let mut at = 0;
+    for (commit, index) in chain(log, table, &event.key, rev)? {
+        let event = &commit.events[index];
+        at = commit.recorded_at;
+        if !passed_over.contains(&event.position) {
+            row = table.fold(row, event, commit.recorded_at)?;
+        }
+    }
+    let before = held.map(|held| held.row);
+    let same = match (&before, &row) {
+        (Some(before), Some(after)) => before.differs(&**after) == 0,
+        (before, after) => before.is_none() && after.is_none(),
+    };
+    let change = RowChange { table, key: event.key.clone(), before, buried: tombstone.is_some(), after: row, rev, at };
+    Ok((!same).then_some(change))
+}
+
+/// The position that an event quarantines, or whose quarantine it lifts; none for any other event.
+#[must_use]
+pub fn quarantine_of(event: &Event) -> Option<Position> {
+    let (kind, subject) = event.key.split_once('/')?;
+    let about = *event.table == *facts::DEF.name && kind == facts::QUARANTINE;
+    about.then(|| subject.parse().ok().map(Position)).flatten()
+}
+
+/// Looks along the log after `after` for the decision to pass over the event at `position`; the last one counts.
+///
+/// # Errors
+/// The log's.
+pub fn is_quarantined_later(log: &dyn Log, after: Position, position: Position) -> Result<bool, StoreError> {
+    let mut after = after;
+    let mut quarantined = false;
+    loop {
+        let page = log.read(after, tasklog_log::READ_EVENTS_MAX)?;
+        let Some(last) = page.last() else { return Ok(quarantined) };
+        after = last.last();
+        for event in page.iter().flat_map(|commit| &commit.events) {
+            if quarantine_of(event) == Some(position) {
+                quarantined = &*event.event_type == "event_quarantined";
+            }
+        }
+    }
+}
+
+/// Whether a table is one that events can be quarantined in: facts about the log are not.
+#[must_use]
+pub fn can_be_quarantined(table: &TableDef) -> bool {
+    table.name != facts::DEF.name
+}

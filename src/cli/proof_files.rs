@@ -1,0 +1,85 @@
+//! Files of checkpoints, proofs and keys, read while the command line is parsed: one that is malformed is wrong usage.
+
+use std::{fs::File, io::Read, path::Path};
+
+use tasklog_log::note::{Note, PrivateKey, TreeHead, VerifierKey};
+
+use super::{
+    Context,
+    output::{self, BAD},
+};
+use crate::{Error, proof::Proof};
+
+/// The longest file that is read: a payload has up to 16 MiB, a third more in base64.
+const FILE_BYTES_MAX: u64 = 64 << 20;
+
+/// A checkpoint file: a note, and what it states.
+#[derive(Clone)]
+pub(crate) struct CheckpointFile {
+    pub(crate) note: Note,
+    pub(crate) stated: TreeHead,
+}
+
+fn text(path: &str) -> Result<String, String> {
+    let read = || {
+        let mut text = String::new();
+        let raw: Box<dyn Read> = if path == "-" { Box::new(std::io::stdin()) } else { Box::new(File::open(path)?) };
+        raw.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
+        Ok::<_, std::io::Error>(text)
+    };
+    read().map_err(|error| format!("reading {path}: {error}"))
+}
+
+pub(crate) fn checkpoint(path: &str) -> Result<CheckpointFile, String> {
+    let note: Note = text(path)?.parse().map_err(|error| format!("{path}: {error}"))?;
+    let stated = note.text().parse().map_err(|error| format!("{path}: {error}"))?;
+    Ok(CheckpointFile { note, stated })
+}
+
+pub(crate) fn proof(path: &str) -> Result<Proof, String> {
+    Proof::parse(&text(path)?).map_err(|error| format!("{path}: {error}"))
+}
+
+pub(crate) fn private_key(path: &str) -> Result<PrivateKey, String> {
+    text(path)?.trim_end().parse().map_err(|error| format!("{path}: {error}"))
+}
+
+pub(crate) fn verifier_key(key: &str) -> Result<VerifierKey, String> {
+    key.trim().parse().map_err(|error: tasklog_log::note::KeyError| error.to_string())
+}
+
+/// What is known of a checkpoint's signatures, in a few words; the reason if the key did not sign it.
+pub(crate) fn signed(note: &Note, key: Option<&VerifierKey>) -> Result<String, String> {
+    let Some(key) = key else {
+        let names: Vec<_> = note.signatures().iter().map(|signature| &*signature.name).collect();
+        return Ok(match &names[..] {
+            [] => "not signed".into(),
+            names => format!("signature of {} not checked: no --key", names.join(", ")),
+        });
+    };
+    note.verify(key).map_err(|error| error.to_string())?;
+    Ok(format!("signed by {} (key hash {:08x})", key.name(), u32::from_be_bytes(key.hash())))
+}
+
+/// A checkpoint in one line.
+pub(crate) fn told(stated: &TreeHead) -> String {
+    let epoch = stated.epoch().map_or_else(String::new, |epoch| format!(", epoch {epoch}"));
+    format!("{} events of {}{epoch}, root {}", output::number(stated.size), stated.origin, stated.root)
+}
+
+/// Says why a check failed.
+pub(crate) fn refused(context: &Context, why: &str) -> Result<(), Error> {
+    if context.out.json {
+        return context.out.line(serde_json::json!({ "ok": false, "why": why }).to_string());
+    }
+    context.out.line(format!("{}✗{} {why}", BAD.render(), BAD.render_reset()))
+}
+
+/// Writes a file's text, or to standard output.
+pub(crate) fn write(context: &Context, out: Option<&Path>, text: &str) -> Result<(), Error> {
+    match out {
+        None => context.out.line(text.trim_end_matches('\n')),
+        Some(path) => std::fs::write(path, format!("{}\n", text.trim_end_matches('\n')))
+            .map_err(|error| output::io(&format!("writing {}", path.display()), error)),
+    }
+}

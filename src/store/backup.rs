@@ -1,0 +1,130 @@
+//! Backups of a store in a file, and stores made of them.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rusqlite::{Connection, OpenFlags};
+use tasklog_log::{
+    AcceptedEpoch, Checkpoint, Log, StoreError, SystemClock,
+    sqlite::{Head, SqliteLog, accept_epoch, connection, connection::Access, read_head},
+};
+
+use super::{ReadSide, TaskStore, migrate, sqlite::of_file};
+use crate::rejection::{Error, Rejection};
+
+/// What a store's file becomes while it is being written.
+const INCOMPLETE: &str = ".incomplete";
+
+impl TaskStore {
+    /// Writes a consistent copy of a store's file, as it is at one moment, while commands go on. The copy is durable when
+    /// this returns, and complete or not there.
+    ///
+    /// # Errors
+    /// `invalid` for a store that is no file, and if there is something of this name; `unavailable`.
+    pub fn backup(&self, to: &Path) -> Result<Checkpoint, Error> {
+        let ReadSide::Sqlite(pool) = &self.inner.read else {
+            let why = "only a store in a file is backed up like this: use tasklog copy, or the server's own backups";
+            return Err(Rejection::invalid(why).into());
+        };
+        whole_or_absent(to, |incomplete| copy_into(pool.path(), incomplete).and_then(|()| head_of(incomplete)))
+    }
+}
+
+/// Makes a store of a backup. Its log goes on in a new epoch: what was written after the backup is lost to it, and whoever
+/// has seen that notices.
+///
+/// # Errors
+/// `invalid` if there is something of this name, or for a replica's backup; `corrupt` for a file that is no store or is
+/// damaged; `unavailable`.
+pub fn restore(from: &Path, into: &Path, actor: &str) -> Result<AcceptedEpoch, Error> {
+    if !from.exists() {
+        return Err(Rejection::not_found(format!("there is no backup at {}", from.display())).into());
+    }
+    for side in ["-wal", "-shm"] {
+        let beside = with_suffix(into, side);
+        if beside.exists() {
+            let why = format!("{} is there: it belongs to another database", beside.display());
+            return Err(Rejection::already_exists(why).into());
+        }
+    }
+    let reason = format!("restored from {}", from.display());
+    let accepted = whole_or_absent(into, |incomplete| {
+        copy_into(from, incomplete)?;
+        let conn = Connection::open(incomplete)?;
+        let found = migrate::applied(&conn).map_err(|error| of_file(from, error))?;
+        if found.is_none() {
+            return Err(StoreError::corrupt_store(format!("{} is no store", from.display())));
+        }
+        migrate::check(found)?;
+        let damage: String = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        if damage != "ok" {
+            return Err(StoreError::corrupt_store(format!("{}: {damage}", from.display())));
+        }
+        if super::Following::read(&conn)?.is_some() {
+            let why = format!("{} is a replica's: follow its source again", from.display());
+            return Err(StoreError::ReadOnly(why));
+        }
+        let now = SqliteLog::new(&conn, Arc::new(SystemClock)).now()?;
+        let transaction = connection::begin(&conn)?;
+        let accepted = accept_epoch(&conn, now, actor, Some(&reason))?;
+        transaction.commit()?;
+        conn.close().map_err(|(_, error)| error)?;
+        Ok(accepted)
+    })?;
+    Ok(accepted)
+}
+
+/// Writes a file under a name of its own, syncs it, and gives it its name unless there is one.
+fn whole_or_absent<T>(to: &Path, write: impl FnOnce(&Path) -> Result<T, StoreError>) -> Result<T, Error> {
+    let taken = || Error::from(Rejection::already_exists(format!("{} is there already", to.display())));
+    if to.exists() {
+        return Err(taken());
+    }
+    let failed =
+        |doing: &str, error: io::Error| StoreError::unavailable_because(format!("{doing} {}", to.display()), error);
+    let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // In the same folder, so that it can be renamed; it goes with this value.
+    let scratch = tempfile::Builder::new().prefix(INCOMPLETE).tempdir_in(folder);
+    let scratch = scratch.map_err(|error| failed("making a folder beside", error))?;
+    let incomplete = scratch.path().join("store.db");
+    let written = write(&incomplete)?;
+    File::open(&incomplete).and_then(|file| file.sync_all()).map_err(|error| failed("syncing", error))?;
+    match fs::hard_link(&incomplete, to) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(taken()),
+        Err(error) => return Err(failed("writing", error).into()),
+    }
+    if cfg!(unix) {
+        File::open(folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(|error| failed("syncing the folder of", error))?;
+    }
+    Ok(written)
+}
+
+/// A consistent copy of a database into a file that is not there.
+fn copy_into(from: &Path, to: &Path) -> Result<(), StoreError> {
+    // Nothing is written to it, but a connection for reading only could not write anywhere else either.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(from, flags).map_err(|error| of_file(from, error.into()))?;
+    let name = to.to_str().ok_or_else(|| StoreError::unavailable(format!("{} is not UTF-8", to.display())))?;
+    conn.execute("VACUUM INTO ?1", [name]).map_err(|error| of_file(from, error.into()))?;
+    Ok(())
+}
+
+fn head_of(path: &Path) -> Result<Checkpoint, StoreError> {
+    let conn = connection::open(path, Access::Write)?;
+    let head = read_head(&conn, Head::Log)?;
+    conn.close().map_err(|(_, error)| error)?;
+    head.ok_or_else(|| StoreError::corrupt_store("table _heads has no row for the log"))
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}

@@ -1,0 +1,143 @@
+use tasklog_log::{Event, Log, Position, StoreError, sqlite::SqliteLog};
+use tasklog_projections::{RowChange, View, facts, sqlite::SqliteView, table};
+use tasklog_replay::{can_be_quarantined, refold};
+
+use super::{ReadSide, TaskStore, archive, exclusive::Touches};
+use crate::{
+    command::{CommandOptions, Reply},
+    facts::{Lift, Quarantine},
+    rejection::{Error, Rejection},
+    tables::Nothing,
+};
+
+/// An event that replays pass over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quarantined {
+    /// The event.
+    pub position: Position,
+    /// Why.
+    pub why: String,
+    /// The decision's own position.
+    pub decided: Position,
+}
+
+impl TaskStore {
+    /// Decides that replays pass over the event at `position`, as if it had left its row as it was; the row is brought to
+    /// what it is without it. The decision is an event itself and can be taken back. For threads outside an async runtime.
+    ///
+    /// # Errors
+    /// `not_found` if the log has no such event; `invalid` for a fact about the log, for an event that a later one needs
+    /// (naming it), and for a store in memory; `read_only`; the store's.
+    pub fn quarantine(
+        &self,
+        position: Position,
+        why: impl Into<String>,
+        options: CommandOptions,
+    ) -> Result<Reply<Nothing>, Error> {
+        self.check_file_or_redis()?;
+        let event = self.event_to_pass_over(position)?;
+        self.read(|log, view| {
+            let mut passing = facts::quarantined(view)?;
+            passing.push(position);
+            would_be(log, view, &event, &passing)
+        })?;
+        let command = Quarantine { position: position.to_i64(), why: why.into() };
+        let reply = self.run_blocking(command, options)?;
+        self.bring_in_line(&event)?;
+        Ok(reply)
+    }
+
+    /// Takes a quarantine back: replays fold the event again.
+    ///
+    /// # Errors
+    /// `not_found` if it is not quarantined; `invalid` if the event cannot be folded; `read_only`; the store's.
+    pub fn lift_quarantine(
+        &self,
+        position: Position,
+        why: Option<String>,
+        options: CommandOptions,
+    ) -> Result<Reply<Nothing>, Error> {
+        self.check_file_or_redis()?;
+        let event = self.event_to_pass_over(position)?;
+        self.read(|log, view| {
+            let passing: Vec<_> = facts::quarantined(view)?.into_iter().filter(|known| *known != position).collect();
+            would_be(log, view, &event, &passing)
+        })?;
+        let reply = self.run_blocking(Lift { position: position.to_i64(), why }, options)?;
+        self.bring_in_line(&event)?;
+        Ok(reply)
+    }
+
+    /// What is quarantined, by position.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn quarantined(&self) -> Result<Vec<Quarantined>, Error> {
+        self.read(|_, view| {
+            let mut all = Vec::new();
+            for position in facts::quarantined(view)? {
+                let key = tasklog_projections::pair(facts::QUARANTINE, &position.to_string());
+                let decided = view.get(&facts::DEF, &key)?.map(|held| held.rev).unwrap_or_default();
+                let fact = facts::get(view, facts::QUARANTINE, &position.to_string())?;
+                let why = fact.and_then(|fact| fact.text.clone()).unwrap_or_default();
+                all.push(Quarantined { position, why, decided });
+            }
+            Ok(all)
+        })
+    }
+
+    fn check_file_or_redis(&self) -> Result<(), Error> {
+        self.committer()?;
+        if matches!(self.inner.read, ReadSide::Memory(_)) {
+            return Err(Rejection::invalid("a store in memory has no past to be repaired").into());
+        }
+        Ok(())
+    }
+
+    fn event_to_pass_over(&self, position: Position) -> Result<Event, Error> {
+        let found = self.read(|log, _| Ok(log.event(position)?))?;
+        let Some((mut commit, index)) = found else {
+            let head = self.head()?;
+            return Err(Rejection::not_found(format!("no event {position}: the log ends at {head}")).into());
+        };
+        let event = commit.events.swap_remove(index);
+        if table(&event.table).is_some_and(|table| !can_be_quarantined(table)) {
+            let why = format!("event {position} is a fact about the log ({}): take it back instead", event.event_type);
+            return Err(Rejection::invalid(why).into());
+        }
+        Ok(event)
+    }
+
+    /// The row of a decision that was just made: what a replay gives now.
+    fn bring_in_line(&self, event: &Event) -> Result<(), Error> {
+        match &self.inner.read {
+            // Neither gets here: nothing can be decided there.
+            ReadSide::Memory(_) | ReadSide::At(_) => Ok(()),
+            ReadSide::Redis(_) => {
+                let table = table(&event.table).into_iter().collect::<Vec<_>>();
+                self.repair(&table, |_| {}).map(drop)
+            }
+            ReadSide::Sqlite(pool) => {
+                let (event, clock) = (event.clone(), pool.clock());
+                self.exclusive(Touches::Rows, move |conn| {
+                    let (log, mut view) = (SqliteLog::new(conn, clock), SqliteView::live(conn));
+                    let passing = facts::quarantined(&view)?;
+                    let change = archive::joined(&log, &view, |log| refold(log, &view, &event, &passing))?;
+                    view.write(&change.into_iter().collect::<Vec<_>>())
+                })
+            }
+        }
+    }
+}
+
+/// What the row would be; an event of its chain that cannot be folded then is a reason not to decide so.
+fn would_be(log: &dyn Log, view: &dyn View, event: &Event, passing: &[Position]) -> Result<Option<RowChange>, Error> {
+    let mut passing = passing.to_vec();
+    passing.sort_unstable();
+    refold(log, view, event, &passing).map_err(|error| match error {
+        StoreError::Corrupt { position: Some(later), why } => {
+            Rejection::invalid(format!("event {later} could not be folded then: {why}")).into()
+        }
+        error => error.into(),
+    })
+}

@@ -1,0 +1,222 @@
+//! Tables are rebuilt beside commands, go on after an interruption, and pass over what an operator has quarantined.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
+
+use serde_json::json;
+use support::program::{Store, run, tasklog};
+use tasklog::{
+    TaskStore,
+    command::CommandOptions,
+    log::{Log, Position, SystemClock, checksum, sqlite::SqliteLog},
+    projections::{PROJECTED, tables::tasks::TaskStatus},
+    tables::tasks,
+};
+
+/// Events of a log that takes a rebuild several slices.
+const EVENTS: usize = 6_000;
+
+fn register(id: &str) -> String {
+    json!({"command": "tasks.register", "args": {"miroir_id": id, "node_tasks": {"n": 1}}}).to_string()
+}
+
+fn report(id: &str, status: &str) -> String {
+    let reports = json!([{"node_id": "n", "status": status}]);
+    json!({"command": "tasks.report_node_statuses", "args": {"miroir_id": id, "reports": reports}}).to_string()
+}
+
+fn filled() -> Store {
+    let ids: Vec<_> = (0..EVENTS / 3).map(|id| format!("t{id}")).collect();
+    let lines: Vec<_> = ids.iter().map(|id| register(id)).chain(ids.iter().map(|id| report(id, "succeeded"))).collect();
+    Store::with(&lines)
+}
+
+fn open(store: &Store) -> TaskStore {
+    TaskStore::open(&store.url()).unwrap()
+}
+
+#[test]
+fn commands_and_queries_go_on_while_tables_are_rebuilt() {
+    let file = filled();
+    file.by_hand("UPDATE tasks SET status = 'failed' WHERE miroir_id = 't7'; DELETE FROM tasks WHERE miroir_id = 't8'");
+    let store = open(&file);
+    let over = AtomicBool::new(false);
+    let written = thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut written = 0;
+            while !over.load(Ordering::Acquire) {
+                let command = tasks::Register { miroir_id: Some(format!("new{written}")), ..Default::default() };
+                assert!(store.run_blocking(command, CommandOptions::default()).unwrap().changed);
+                let get = tasks::Get { miroir_id: "t1".into() };
+                assert_eq!(store.ask(&get).unwrap().unwrap().status.to_string(), "succeeded");
+                written += 1;
+            }
+            written
+        });
+        let mut positions = Vec::new();
+        let rebuilt = store.rebuild(&PROJECTED, |position| positions.push(position)).unwrap();
+        over.store(true, Ordering::Release);
+        assert!(positions.len() > 3 && positions.is_sorted(), "{positions:?}");
+        assert!(rebuilt.position >= Position(EVENTS as u64));
+        writer.join().unwrap()
+    });
+    assert!(written > 0, "no command was answered during the rebuild");
+    let report = store.verify(|_| {}).unwrap();
+    assert_eq!(report.findings, []);
+    // Decisions see the new rows: the one that was gone can be reported about again.
+    let reports = vec![tasks::NodeReport { node_id: "n".into(), status: TaskStatus::Failed, error: None }];
+    let again = tasks::ReportNodeStatuses { miroir_id: "t8".into(), reports };
+    assert!(!store.run_blocking(again, CommandOptions::default()).unwrap().changed, "its node was final before");
+    drop(store);
+    let left = file.shell();
+    let left = left.query_row(
+        "SELECT count(*) FROM sqlite_schema WHERE name GLOB '_old_*' OR name GLOB '_shadow_*'",
+        [],
+        |row| row.get::<_, i64>(0),
+    );
+    assert_eq!(left.unwrap(), 0, "leftovers");
+}
+
+#[test]
+fn a_rebuild_that_was_interrupted_goes_on_and_is_not_taken_for_whole_before() {
+    let file = filled();
+    file.by_hand("UPDATE tasks SET status = 'failed' WHERE miroir_id = 't7'");
+    let store = open(&file);
+    let stop = Position(2_000);
+    let interrupted = catch_unwind(AssertUnwindSafe(|| {
+        store.rebuild(&PROJECTED, |position| assert!(position < stop, "interrupted on purpose")).unwrap();
+    }));
+    assert!(interrupted.is_err());
+    assert_eq!(store.verify(|_| {}).unwrap().found, 1, "the old rows are still served");
+    drop(store);
+    let store = open(&file);
+    let rebuilt = store.rebuild(&PROJECTED, |_| {}).unwrap();
+    assert!(rebuilt.resumed > Position::ZERO && rebuilt.resumed < Position(EVENTS as u64), "{rebuilt:?}");
+    assert_eq!(store.verify(|_| {}).unwrap().found, 0);
+}
+
+#[test]
+fn another_rebuild_does_not_go_on_with_what_an_interrupted_one_has_left() {
+    let file = filled();
+    let store = open(&file);
+    let interrupted = catch_unwind(AssertUnwindSafe(|| {
+        store.rebuild(&PROJECTED, |_| panic!("interrupted on purpose")).unwrap();
+    }));
+    assert!(interrupted.is_err());
+    let tasks = [tasklog::projections::table("tasks").unwrap()];
+    assert_eq!(store.rebuild(&tasks, |_| {}).unwrap().resumed, Position::ZERO);
+    assert_eq!(store.verify(|_| {}).unwrap().found, 0);
+}
+
+#[test]
+fn only_the_tables_whose_projection_rose_are_rebuilt_and_the_log_says_so() {
+    let file = Store::with(&[register("a"), report("a", "succeeded")]);
+    file.by_hand("UPDATE _projections SET version = 0 WHERE table_name = 'tasks'");
+    let before = generations(&file);
+    file.run(["get", "tasks", "a"]).with(0);
+    file.run(["get", "tasks", "a"]).with(0);
+    let changed: Vec<_> =
+        before.iter().zip(generations(&file)).filter(|(a, b)| **a != *b).map(|(a, _)| a.0.clone()).collect();
+    assert_eq!(changed, ["tasks"]);
+    let noted = file.json(["log", "--table", "_log"]);
+    assert_eq!(noted.len(), 1, "{noted:?}");
+    assert_eq!((&noted[0]["type"], &noted[0]["key"]), (&json!("table_rebuilt"), &json!("rebuild/tasks")));
+    file.run(["verify"]).with(0);
+}
+
+fn generations(store: &Store) -> Vec<(String, i64)> {
+    let file = store.shell();
+    let mut select = file.prepare("SELECT table_name, generation FROM _projections ORDER BY 1").unwrap();
+    let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    rows.map(Result::unwrap).collect()
+}
+
+/// Makes of event 3, the first of a report, something that cannot be folded; its checksum is right.
+fn with_poison() -> Store {
+    let store = Store::with(&[register("a"), register("b"), report("a", "processing"), report("b", "succeeded")]);
+    let conn = store.shell();
+    let log = SqliteLog::new(&conn, Arc::new(SystemClock));
+    let (commit, index) = log.event(Position(3)).unwrap().unwrap();
+    let mut event = commit.events[index].clone();
+    event.event_type = "task_pruned".into();
+    event.checksum = checksum(&commit.meta, commit.recorded_at, &event);
+    conn.execute(
+        "UPDATE events SET type = ?1, checksum = ?2 WHERE position = 3",
+        rusqlite::params![&*event.event_type, event.checksum],
+    )
+    .unwrap();
+    store
+}
+
+#[test]
+fn a_poison_event_stops_a_rebuild_with_its_position_until_it_is_quarantined() {
+    let store = with_poison();
+    store.run(["verify"]).with(1).prints(&["event 3"]);
+    store.run(["rebuild"]).with(3).says(&["event 3"]);
+    store.run(["quarantine", "3"]).with(2).says(&["--reason"]);
+    store.run(["quarantine", "99", "--reason", "x"]).with(1).says(&["no event 99"]);
+    store.run(["quarantine", "3", "--reason", "a program of last year"]).with(0).prints(&["event 3 is passed over"]);
+    store.run(["verify"]).with(0).prints(&["event 3 is quarantined", "everything holds"]);
+    store.run(["rebuild"]).with(0);
+    store.run(["verify"]).with(0);
+    let row = &store.json(["get", "tasks", "a"])[0];
+    assert_eq!((&row["status"], &row["rev"]), (&json!("processing"), &json!(4)), "{row}");
+    let listed = store.json(["quarantine"]);
+    assert_eq!((&listed[0]["event"], &listed[0]["why"]), (&json!(3), &json!("a program of last year")));
+    let steps = store.json(["history", "tasks", "a"]);
+    assert_eq!(steps.iter().map(|step| step["quarantined"] == json!(true)).collect::<Vec<_>>(), [false, true, false]);
+    store.run(["quarantine", "3", "--lift", "--reason", "it was right"]).with(1).says(&["event 3 could not be folded"]);
+}
+
+#[test]
+fn a_quarantine_brings_the_row_in_line_and_can_be_taken_back() {
+    let store = Store::with(&[register("a"), report("a", "processing")]);
+    let whole = store.json(["get", "tasks", "a"]);
+    store.run(["quarantine", "2", "--reason", "wrong node"]).with(0);
+    assert_eq!(store.json(["get", "tasks", "a"])[0]["node_states"], json!({"n": "enqueued"}));
+    store.run(["verify"]).with(0);
+    store.run(["quarantine", "1", "--reason", "needed"]).with(1).says(&["could not be folded"]);
+    store.run(["quarantine", "2", "--lift", "--reason", "right node"]).with(0);
+    assert_eq!(store.json(["get", "tasks", "a"]), whole);
+    store.run(["verify"]).with(0);
+    store.run(["quarantine", "2", "--lift", "--reason", "again"]).with(1).says(&["is not quarantined"]);
+    let fact = store.json(["log", "--table", "_log"]).last().unwrap()["position"].to_string();
+    store.run(["quarantine", &fact, "--reason", "no"]).with(1).says(&["a fact about the log"]);
+}
+
+#[test]
+fn a_follower_passes_over_what_its_source_has_quarantined_before_and_after_it_came() {
+    let source = with_poison();
+    let folder = tempfile::tempdir().unwrap();
+    let into = format!("sqlite:{}", folder.path().join("replica.db").display());
+    let once = || {
+        let mut command = tasklog();
+        command.args(["follow", &source.url(), "--into", &into, "--once"]);
+        run(command, b"")
+    };
+    once().with(3).says(&["event 3"]);
+    source.run(["quarantine", "3", "--reason", "poison"]).with(0);
+    once().with(0);
+    source.run(["quarantine", "6", "--reason", "wrong"]).with(0);
+    once().with(0);
+    let rows = |url: &str| {
+        let store = TaskStore::open_with(
+            &url.parse().unwrap(),
+            tasklog::OpenOptions { access: tasklog::Access::Read, ..Default::default() },
+        );
+        let store = store.unwrap();
+        assert_eq!(store.verify(|_| {}).unwrap().findings, []);
+        let all = ["a", "b"].map(|id| store.ask(&tasks::Get { miroir_id: id.into() }).unwrap().unwrap());
+        format!("{all:?}")
+    };
+    assert_eq!(rows(&into), rows(&source.url()));
+}
