@@ -72,7 +72,9 @@ fn a_crowd_has_two_writers_and_every_acknowledged_command_is_seen_by_the_next() 
     let two = Arc::new(AtomicBool::new(false));
     let callers: Vec<_> =
         (0..CALLERS).map(|number| runtime.spawn(caller(store.clone(), number, Arc::clone(&two)))).collect();
-    while writers(&place) < 2 {}
+    while writers(&place) < 2 {
+        assert!(!callers.iter().any(tokio::task::JoinHandle::is_finished), "a caller has failed");
+    }
     two.store(true, Ordering::Release);
     for caller in callers {
         runtime.block_on(caller).unwrap();
