@@ -400,7 +400,7 @@ impl RedisBackend {
             });
             match first {
                 // Groups are contiguous, and this is the first commit of this one.
-                Some(base) => Value::Array(vec![Value::Int(0), Value::BulkString(base.to_string().into_bytes())]),
+                Some(base) => Value::BulkString(base.to_string().into_bytes()),
                 None => Value::Array(vec![Value::Int(4)]),
             }
         });
@@ -433,23 +433,18 @@ impl RedisBackend {
     ) -> Result<(), StoreError> {
         let mut committed = false;
         for (group, result) in groups.iter().zip(results) {
-            let parts: Vec<Value> = parsed(&result)?;
-            let part = |at: usize| parts.get(at).unwrap_or(&Value::Nil);
-            let fate = match parsed::<i64>(part(0))? {
-                0 => {
+            let parts = match &result {
+                Value::Array(parts) => &parts[..],
+                base => {
                     if group.events > 0 {
                         committed = true;
-                        let mut next = Position(parsed::<u64>(part(1))?).next();
-                        for item in group.items.iter().map(|at| &items[*at]) {
-                            let events = item.commit.events.len() as u64;
-                            if let Some(first) = item.first.as_provisional().filter(|_| events > 0) {
-                                written.placed.spans.push((first, events, next));
-                                next = Position(next.0 + events);
-                            }
-                        }
+                        place(group, items, Position(parsed(base)?), written);
                     }
-                    Fate::Stands
+                    continue;
                 }
+            };
+            let part = |at: usize| parts.get(at).unwrap_or(&Value::Nil);
+            let fate = match parsed::<i64>(part(0))? {
                 1 => {
                     for number in parsed::<Vec<usize>>(part(1))? {
                         let entity = group.conditions.get(number.wrapping_sub(1)).copied().flatten();
@@ -549,6 +544,18 @@ enum Called {
     Not,
     /// Nothing was sent, because the connection is a new one.
     Replaced,
+}
+
+/// Notes the positions of what a group has appended after `base`.
+fn place(group: &Group<'_>, items: &[Item], base: Position, written: &mut Written) {
+    let mut next = base.next();
+    for item in group.items.iter().map(|at| &items[*at]) {
+        let events = item.commit.events.len() as u64;
+        if let Some(first) = item.first.as_provisional().filter(|_| events > 0) {
+            written.placed.spans.push((first, events, next));
+            next = Position(next.0 + events);
+        }
+    }
 }
 
 fn parsed<T: FromRedisValue>(value: &Value) -> Result<T, StoreError> {
