@@ -58,8 +58,8 @@ impl ReadSide {
 }
 
 impl ReadSide {
-    /// Lends the log, joined with its archive, and the tables, without holding one state: each row and each page is one moment's, and nobody waits for whoever
-    /// reads for a long time.
+    /// Lends the log, joined with its archive, and tables without holding one state: each row and each page is one moment's,
+    /// and nobody waits for whoever reads for a long time.
     pub(crate) fn with_each(&self, look: &mut Look<'_>) -> Result<(), Error> {
         match self {
             Self::Memory(backend) => look(&backend.log, &backend.view.clone()),

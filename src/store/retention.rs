@@ -127,7 +127,7 @@ impl TaskStore {
             }
             ReadSide::Redis(read) => read.with(|log, _| Ok(past.seal(log, how, note)?)),
             ReadSide::Memory(_) | ReadSide::At(_) => {
-                Err(Rejection::invalid("a store in memory or of an earlier moment is not archived").into())
+                Err(Rejection::invalid("a store in memory ends with its process").into())
             }
         }
     }

@@ -215,7 +215,7 @@ impl TaskStore {
                 }
                 ReadSide::Redis(read) => read.with(|log, _| Ok(log.trim(head.log, before, TRIM_EVENTS)?))?,
                 ReadSide::Memory(_) | ReadSide::At(_) => {
-                    return Err(Rejection::invalid("a store in memory or of an earlier moment is not trimmed").into());
+                    return Err(Rejection::invalid("a store in memory ends with its process: it is not trimmed").into());
                 }
             };
             if done {

@@ -204,9 +204,35 @@ fn the_present_may_go_on_while_somebody_looks_at_the_past() {
     }
 }
 
+/// Folds the tables through a moment, and looks for rows by their keys, beginning with snapshots where there are some.
+fn same_rows(past: &Past<'_>, live: &dyn View, fold: &Fold, position: Position, now: i64) -> Result<(), StoreError> {
+    let moment = Moment::at_position(past.log, position).unwrap();
+    let mut view = MemoryView::new(moment.at.log);
+    assert!(past.tables(&PROJECTED, &moment, &mut view, u64::MAX)?);
+    assert_eq!(view.checkpoint()?, moment.at);
+    let mut rows = Rows::new();
+    for table in TABLES {
+        live_rows(table, &view, now, |held| {
+            rows.insert((table.name, held.row.key()), row_text(table, &held.row, held.rev));
+            Ok(())
+        })?;
+    }
+    assert_eq!(rows, fold.live(now), "as of {position}");
+    for key in fold.seen.iter().step_by(KEYS_EVERY) {
+        let at = past.row(live, table_of(key.0), &key.1, position)?;
+        let row = at.row.filter(|row| row.is_live(now));
+        let text = row.map(|row| row_text(table_of(key.0), &row, at.rev));
+        assert_eq!(text.as_ref(), rows.get(key), "{key:?} as of {position}");
+    }
+    // So many rows are more than asked for.
+    let mut view = MemoryView::new(moment.at.log);
+    assert!(!past.tables(&PROJECTED, &moment, &mut view, 3)?);
+    Ok(())
+}
+
 #[test]
 fn a_fold_that_begins_with_a_snapshot_gives_the_same_rows() {
-    for (name, mut single) in backends() {
+    for (_, mut single) in backends() {
         play_day(&mut single, LINES);
         let store = single.store();
         let commits = commits(store);
@@ -225,31 +251,7 @@ fn a_fold_that_begins_with_a_snapshot_gives_the_same_rows() {
                         return;
                     }
                     looked += 1;
-                    let look = || -> Result<(), StoreError> {
-                        let moment = Moment::at_position(log, position).unwrap();
-                        let mut view = MemoryView::new(moment.at.log);
-                        assert!(past.tables(&PROJECTED, &moment, &mut view, u64::MAX)?);
-                        assert_eq!(view.checkpoint()?, moment.at);
-                        let mut rows = Rows::new();
-                        for table in TABLES {
-                            live_rows(table, &view, now, |held| {
-                                rows.insert((table.name, held.row.key()), row_text(table, &held.row, held.rev));
-                                Ok(())
-                            })?;
-                        }
-                        assert_eq!(rows, fold.live(now), "{name}: as of {position}");
-                        for key in fold.seen.iter().step_by(KEYS_EVERY) {
-                            let at = past.row(live, table_of(key.0), &key.1, position)?;
-                            let row = at.row.filter(|row| row.is_live(now));
-                            let text = row.map(|row| row_text(table_of(key.0), &row, at.rev));
-                            assert_eq!(text.as_ref(), rows.get(key), "{name}: {key:?} as of {position}");
-                        }
-                        // So many rows are more than asked for.
-                        let mut view = MemoryView::new(moment.at.log);
-                        assert!(!past.tables(&PROJECTED, &moment, &mut view, 3)?);
-                        Ok(())
-                    };
-                    failed = look();
+                    failed = same_rows(&past, live, fold, position, now);
                 });
                 failed?;
                 assert!(looked > 5, "{looked}");

@@ -24,7 +24,7 @@ use tasklog_log::{
 };
 use tasklog_projections::{
     Held, PROJECTED, TableDef, View, facts,
-    redis::{Asked, Expiry, Flaw, Own, RedisView, Repaired, Said, Seen, Slot, locate, shown, slots},
+    redis::{Asked, Flaw, Own, RedisView, Repaired, Said, Seen, Slot, locate, shown, slots},
     sqlite::SqliteView,
 };
 use tasklog_replay::{Difference, Finding, Problem, Report, Verifier, snapshot::Snapshots};
@@ -169,12 +169,13 @@ impl<'a> Audit<'a> {
             let log = Box::new(self.live.checkpoint()?);
             return Err(StoreError::Diverged { checkpoint: Box::new(self.reached), log });
         }
-        if position.0 - self.verifier.position().0 > VERIFY_PAGE_EVENTS as u64 {
-            self.fold_ahead(position, note)?;
-        }
         while self.verifier.position() < position {
-            let page =
-                archive::joined(self.log, self.live, |log| log.read(self.verifier.position(), VERIFY_PAGE_EVENTS))?;
+            let after = self.verifier.position();
+            if position.0 - after.0 > VERIFY_PAGE_EVENTS as u64 && self.log.first()? <= after.next() {
+                self.fold_ahead(position, note)?;
+                continue;
+            }
+            let page = archive::joined(self.log, self.live, |log| log.read(after, VERIFY_PAGE_EVENTS))?;
             self.take(page, position, note)?;
         }
         if self.verifier.unflushed().is_none() {
@@ -189,20 +190,16 @@ impl<'a> Audit<'a> {
         thread::scope(|scope| {
             let (sender, receiver) = sync_channel(PAGES_AHEAD);
             let read = move || {
-                // Says where the log's archive is.
-                let view = RedisView::new(Arc::clone(log.link()), log.keys().prefix(), Expiry::BySweep);
-                archive::joined(&log, &view, |log| {
-                    while after < position {
-                        let page = log.read(after, AHEAD_PAGE_EVENTS);
-                        let last = page.as_ref().ok().and_then(|page| page.last()).map(Commit::last);
-                        // Whoever folds may have stopped; and stops at what is no page.
-                        if sender.send(page).is_err() {
-                            return;
-                        }
-                        let Some(last) = last else { return };
-                        after = last;
+                while after < position {
+                    let page = log.read(after, AHEAD_PAGE_EVENTS);
+                    let last = page.as_ref().ok().and_then(|page| page.last()).map(Commit::last);
+                    // Whoever folds may have stopped; and stops at what is no page.
+                    if sender.send(page).is_err() {
+                        return;
                     }
-                });
+                    let Some(last) = last else { return };
+                    after = last;
+                }
             };
             let reader = thread::Builder::new().name("tasklog-read-ahead".into()).spawn_scoped(scope, read);
             reader.map_err(|error| StoreError::unavailable_because("starting a reader thread", error))?;
