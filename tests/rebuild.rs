@@ -13,7 +13,10 @@ use std::{
 };
 
 use serde_json::json;
-use support::program::{Store, run, tasklog};
+use support::{
+    program::{Store, run, tasklog},
+    registry::on,
+};
 use tasklog::{
     TaskStore,
     command::CommandOptions,
@@ -21,6 +24,7 @@ use tasklog::{
     projections::{PROJECTED, tables::tasks::TaskStatus},
     tables::tasks,
 };
+use tasklog_testing::RedisServer;
 
 /// Events of a log that takes a rebuild several slices.
 const EVENTS: usize = 6_000;
@@ -219,4 +223,29 @@ fn a_follower_passes_over_what_its_source_has_quarantined_before_and_after_it_ca
         format!("{all:?}")
     };
     assert_eq!(rows(&into), rows(&source.url()));
+}
+
+#[test]
+fn a_quarantine_holds_on_a_store_in_redis_too() {
+    let server = RedisServer::start();
+    let url = server.url();
+    let lines = [register("a"), report("a", "processing"), register("b")].join("\n");
+    let mut apply = tasklog();
+    apply.args(["--store", &url, "apply"]);
+    run(apply, lines.as_bytes()).with(0);
+    let row = |url: &str| on(url, &["get", "tasks", "a", "--json"]).with(0).json().remove(0);
+    let before = row(&url);
+    on(&url, &["quarantine", "2", "--reason", "wrong node"]).with(0);
+    assert_eq!(row(&url)["node_states"], json!({"n": "enqueued"}));
+    on(&url, &["verify"]).with(0).prints(&["event 2 is quarantined", "everything holds"]);
+    // A copy takes the decision over.
+    let copy = format!("{url}?prefix=copy");
+    let mut command = tasklog();
+    command.args(["copy", "--from", &url, "--to", &copy]);
+    run(command, b"").with(0);
+    assert_eq!(row(&copy), row(&url));
+    on(&copy, &["verify"]).with(0);
+    on(&url, &["quarantine", "2", "--lift", "--reason", "right node"]).with(0);
+    assert_eq!(row(&url), before);
+    on(&url, &["verify"]).with(0);
 }
