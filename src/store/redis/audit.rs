@@ -21,12 +21,15 @@ use tasklog_log::{Checkpoint, Commit, Log, Position, StoreError, redis::RedisLog
 use tasklog_projections::{
     Held, PROJECTED, TableDef, View, facts,
     redis::{Asked, Flaw, Own, RedisView, Repaired, Said, Seen, Slot, locate, shown, slots},
-    sqlite::SqliteView,
 };
 use tasklog_replay::{Difference, Finding, Problem, Report, Verifier, snapshot::Snapshots};
 
 use super::{rebuild::Repairs, turn::Turn};
-use crate::store::{scratch::Scratch, snapshots::begin_with, sqlite::VERIFY_PAGE_EVENTS};
+use crate::store::{
+    scratch::{LazyScratch, LazyView},
+    snapshots::begin_with,
+    sqlite::VERIFY_PAGE_EVENTS,
+};
 
 /// Entities looked at, and repaired, by one script.
 const ENTITIES_PER_LOOK: usize = 64;
@@ -67,7 +70,7 @@ impl Default for Bounds {
 pub(super) struct Audit<'a> {
     log: &'a RedisLog,
     pub(super) live: &'a RedisView,
-    pub(super) fresh: SqliteView<'a>,
+    pub(super) fresh: LazyView<'a>,
     pub(super) verifier: Verifier,
     pub(super) tables: &'a [&'static TableDef],
     mode: Mode,
@@ -87,7 +90,7 @@ pub(in crate::store) fn verify(
     live: &RedisView,
     mut note: impl FnMut(Position),
 ) -> Result<Report, StoreError> {
-    let scratch = Scratch::new()?;
+    let scratch = LazyScratch::default();
     let mut audit = Audit::new(log, live, &scratch, &PROJECTED, Mode::Verify, Bounds::default())?;
     audit.replay(&mut note)?;
     audit.run()?;
@@ -99,7 +102,7 @@ impl<'a> Audit<'a> {
     pub(super) fn new(
         log: &'a RedisLog,
         live: &'a RedisView,
-        scratch: &'a Scratch,
+        scratch: &'a LazyScratch,
         tables: &'a [&'static TableDef],
         mode: Mode,
         bounds: Bounds,
@@ -125,7 +128,7 @@ impl<'a> Audit<'a> {
     }
 
     /// Begins with the newest usable snapshot, if there is one, instead of the first event.
-    pub(super) fn begin_with(&mut self, snapshots: &Snapshots, scratch: &'a Scratch) -> Result<(), StoreError> {
+    pub(super) fn begin_with(&mut self, snapshots: &Snapshots, scratch: &'a LazyScratch) -> Result<(), StoreError> {
         let head = self.log.head()?.position;
         let (at, half) = begin_with(snapshots, self.log, head, &PROJECTED, &mut self.fresh);
         if half {

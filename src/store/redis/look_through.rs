@@ -9,8 +9,8 @@ use tasklog_log::StoreError;
 use tasklog_projections::{
     Cell, RowChange, Scan, TableDef, Tombstones, View as _,
     redis::{
-        Asked, Bulk, BulkPage, Expected, Found, KeyWalk, Notes, Prints, RedisView, Role, Said, Slot, Sums, creation,
-        locate, row_key_of,
+        Asked, Bulk, BulkPage, Element, Expected, Found, KeyWalk, Notes, Prints, RedisView, Role, Said, Slot, Sums,
+        creation, locate, row_key_of,
     },
 };
 
@@ -84,7 +84,7 @@ impl Audit<'_> {
             return Ok(folder.entities().count() as u64);
         }
         tables.iter().try_fold(0, |sum, table| {
-            Ok(sum + self.fresh.count(table, &Scan::all("pk"))? + self.fresh.count_tombstones(table)?)
+            Ok(sum + self.fresh.count(table, &Scan::all("pk"))? + self.fresh.made()?.count_tombstones(table)?)
         })
     }
 
@@ -139,12 +139,12 @@ impl Audit<'_> {
     ) -> Result<Option<KeyWalk>, StoreError> {
         match met {
             Met::Key(key) => {
-                let found = expected.meet_key(&key);
+                let found = expected.meet_key(key);
                 if found == Found::Known {
                     return Ok(None);
                 }
                 // A name that is no text is none of the tables'.
-                let Ok(key) = String::from_utf8(key) else { return Ok(None) };
+                let Ok(key) = String::from_utf8(key.to_vec()) else { return Ok(None) };
                 match locate(self.live.names(), &key) {
                     Some((table, _)) if !tables.iter().any(|wanted| wanted.name == table.name) => {}
                     Some((table, Role::Row(row))) if found == Found::Unknown => self.suspect(table, &row, None),
@@ -165,18 +165,18 @@ impl Audit<'_> {
         table: &'static TableDef,
         role: &Role,
         name: &str,
-        element: (Vec<u8>, Vec<u8>),
+        element: Element<'_>,
         expected: &mut Expected,
     ) -> Result<(), StoreError> {
         if expected.meet_element(self.live.names(), table, role, name, &element) != Found::Unknown {
             return Ok(());
         }
-        match role.owner(table, name, &element.0, &element.1) {
+        match role.owner(table, name, element.0, element.1) {
             (Some(key), slot) => {
                 self.suspect(table, &key, [slot]);
                 Ok(())
             }
-            (None, slot) => self.without_owner(table, &slot, &element.0, name),
+            (None, slot) => self.without_owner(table, &slot, element.0, name),
         }
     }
 
@@ -205,9 +205,9 @@ impl Audit<'_> {
 /// What a walk over all keys meets.
 enum Met<'m> {
     /// A key of the tables, or somebody else's.
-    Key(Vec<u8>),
+    Key(&'m [u8]),
     /// An element of a key.
-    Element(&'static TableDef, &'m Role, &'m str, (Vec<u8>, Vec<u8>)),
+    Element(&'static TableDef, &'m Role, &'m str, Element<'m>),
     /// A key of a wrong type, and what the server says of it.
     WrongType(&'static TableDef, &'m str, String),
     /// There is time for something else.
@@ -250,12 +250,12 @@ fn walk_keys(
         }
         match (page, &of) {
             (BulkPage::Elements(page), Some((table, role))) => {
-                for element in page {
+                for element in page.iter() {
                     meet(Met::Element(table, role, &name, element))?;
                 }
             }
             (BulkPage::Elements(page), None) => {
-                for (key, _) in page {
+                for (key, _) in page.iter() {
                     let found = meet(Met::Key(key))?;
                     let is_new = |walk: &KeyWalk| !known.contains(&walk.name);
                     let found = found.filter(|walk| is_new(walk));
@@ -298,11 +298,11 @@ fn sum_keys(live: &RedisView, tables: &[&'static TableDef], mut sums: Sums) -> R
     walk_keys(live, &mut bulk, tables, &mut |met| {
         match met {
             Met::Key(key) => {
-                if let Some(table) = row_key_of(names, &key) {
-                    sums.meet_key(table, &key);
+                if let Some(table) = row_key_of(names, key) {
+                    sums.meet_key(table, key);
                     return Ok(None);
                 }
-                let Ok(key) = String::from_utf8(key) else { return Ok(None) };
+                let Ok(key) = String::from_utf8(key.to_vec()) else { return Ok(None) };
                 match locate(names, &key) {
                     Some((table, Role::Row(_))) => sums.meet_key(table, key.as_bytes()),
                     Some((table, Role::Foreign)) => sums.set_unequal(table),
@@ -398,7 +398,7 @@ impl Behind {
                 Ok(page.into_iter().map(|held| creation(table, &held.row.key(), &Said::Row(held.clone()))).collect())
             }
             Self::Deletion(after) => {
-                let page = audit.fresh.tombstones_page(table, after.as_deref(), PAGE_ENTITIES)?;
+                let page = audit.fresh.made()?.tombstones_page(table, after.as_deref(), PAGE_ENTITIES)?;
                 *self = match page.last().filter(|_| page.len() == PAGE_ENTITIES) {
                     Some((last, _)) => Self::Deletion(Some(last.clone())),
                     None => {

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     blobs::RedisBlobs,
-    store::{Begin, migrate, scratch::Scratch},
+    store::{Begin, migrate, scratch::LazyScratch},
 };
 
 /// What a repair in place has done.
@@ -89,7 +89,7 @@ fn repair(
     let url = link.connector().url();
     let prefix = &url.prefix;
     let reader = Reader::open(link, prefix, time)?;
-    let scratch = Scratch::new()?;
+    let scratch = LazyScratch::default();
     let mut audit = Audit::new(&reader.log, &reader.view, &scratch, tables, Mode::Repair(turn), Bounds::default())?;
     if begin == Begin::WithSnapshot {
         let quarantined = facts::quarantined(&reader.view)?;
