@@ -92,8 +92,7 @@ pub(in crate::store) fn verify(
 ) -> Result<Report, StoreError> {
     let scratch = LazyScratch::default();
     let mut audit = Audit::new(log, live, &scratch, &PROJECTED, Mode::Verify, Bounds::default())?;
-    audit.replay(&mut note)?;
-    audit.run()?;
+    audit.run(&mut note)?;
     let reached = audit.verifier.position();
     Ok(audit.verifier.end(reached))
 }
@@ -147,10 +146,13 @@ impl<'a> Audit<'a> {
         self.repairs.clone()
     }
 
-    /// Replays the log so far. Nothing is compared, and nothing repaired, before.
-    pub(super) fn replay(&mut self, note: &mut dyn FnMut(Position)) -> Result<(), StoreError> {
+    /// Replays the log so far. Nothing is compared, and nothing repaired, before. `note` hears how far it has come, and how
+    /// many events are left.
+    pub(super) fn replay(&mut self, note: &mut dyn FnMut(Position, u64)) -> Result<(), StoreError> {
         let head = self.log.head()?.position;
-        self.fold_to(head, note)?;
+        let mut note = |at: Position| note(at, head.0.saturating_sub(at.0));
+        note(self.verifier.position());
+        self.fold_to(head, &mut note)?;
         self.verifier.report().head = head;
         Ok(())
     }

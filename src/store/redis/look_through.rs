@@ -2,10 +2,12 @@
 
 use std::{
     collections::{BTreeSet, HashSet, VecDeque},
-    thread, vec,
+    sync::mpsc::{Sender, channel},
+    thread::{self, Scope, ScopedJoinHandle},
+    vec,
 };
 
-use tasklog_log::StoreError;
+use tasklog_log::{Position, StoreError};
 use tasklog_projections::{
     Cell, RowChange, Scan, TableDef, Tombstones, View as _,
     redis::{
@@ -25,40 +27,49 @@ const SUSPECTS_MAX: usize = 10_000;
 /// How often it is begun, if connections break.
 const ATTEMPTS_MAX: usize = 3;
 
-impl Audit<'_> {
-    /// Compares everything.
-    pub(super) fn run(&mut self) -> Result<(), StoreError> {
-        for attempt in 1.. {
-            let result = self.unequal().and_then(|tables| match &tables[..] {
-                [] => Ok(()),
-                tables => self.look_through(tables),
-            });
-            match result {
-                // What was done already is not done again.
-                Err(error) if attempt < ATTEMPTS_MAX && error.is_retryable() => {}
-                result => return result,
+/// So few events before the end of the replay, the helpers are read. That server and fold work at the same time is worth
+/// more than what writers change meanwhile.
+const EVENTS_LEFT_MAX: u64 = 500_000;
+
+impl<'a> Audit<'a> {
+    /// Replays the log so far and compares everything.
+    pub(super) fn run(&mut self, note: &mut dyn FnMut(Position)) -> Result<(), StoreError> {
+        let (live, tables) = (self.live, self.tables);
+        thread::scope(|scope| {
+            let mut summing = Summing::start(scope, live, tables)?;
+            self.replay(&mut |at, left| {
+                if left <= EVENTS_LEFT_MAX {
+                    summing.begin();
+                }
+                note(at);
+            })?;
+            for attempt in 1.. {
+                let result = self.unequal(summing).and_then(|tables| match &tables[..] {
+                    [] => Ok(()),
+                    tables => self.look_through(tables),
+                });
+                match result {
+                    // What was done already is not done again.
+                    Err(error) if attempt < ATTEMPTS_MAX && error.is_retryable() => {}
+                    result => return result,
+                }
+                summing = Summing::start(scope, live, tables)?;
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// The tables in which something may be wrong: rows and what they put into helpers are added up on this thread, what
     /// the helpers hold on another one.
-    fn unequal(&mut self) -> Result<Vec<&'static TableDef>, StoreError> {
-        let prints = Prints::default();
-        let mut given = Sums::new(prints.clone());
-        let (live, tables) = (self.live, self.tables);
-        let mut found = thread::scope(|scope| {
-            let found = move || sum_keys(live, tables, Sums::new(prints));
-            let found = thread::Builder::new().name("tasklog-look-through".into()).spawn_scoped(scope, found);
-            let found = found.map_err(|error| StoreError::unavailable_because("starting a thread", error))?;
-            self.verifier.report().rows = 0;
-            let mut walk = Walk::new(self, tables);
-            let rows = self.rows(&mut walk, &mut Notes::Sums(&mut given), true);
-            let found = found.join().map_err(|_| StoreError::unavailable("looking through the keys panicked"))?;
-            rows.and(found)
-        })?;
-        Ok(tables.iter().copied().filter(|table| !given.is_same(&mut found, table)).collect())
+    fn unequal(&mut self, summing: Summing<'_>) -> Result<Vec<&'static TableDef>, StoreError> {
+        summing.begin();
+        let mut given = Sums::new(summing.prints.clone());
+        self.verifier.report().rows = 0;
+        let mut walk = Walk::new(self, self.tables);
+        let rows = self.rows(&mut walk, &mut Notes::Sums(&mut given), true);
+        let found = summing.thread.join().map_err(|_| StoreError::unavailable("looking through the keys panicked"))?;
+        let mut found = rows.and(found)?;
+        Ok(self.tables.iter().copied().filter(|table| !given.is_same(&mut found, table)).collect())
     }
 
     /// Looks for what is wrong in some tables.
@@ -199,6 +210,38 @@ impl Audit<'_> {
             }
             self.pause()?;
         }
+    }
+}
+
+/// A thread that adds up what the keys of some tables hold, once it is told to begin.
+struct Summing<'s> {
+    prints: Prints,
+    begin: Sender<()>,
+    thread: ScopedJoinHandle<'s, Result<Sums, StoreError>>,
+}
+
+impl<'s> Summing<'s> {
+    fn start<'a>(
+        scope: &'s Scope<'s, 'a>,
+        live: &'a RedisView,
+        tables: &'a [&'static TableDef],
+    ) -> Result<Self, StoreError> {
+        let (begin, begun) = channel();
+        let prints = Prints::default();
+        let sums = Sums::new(prints.clone());
+        let found = move || match begun.recv() {
+            Ok(()) => sum_keys(live, tables, sums),
+            Err(_) => Err(StoreError::unavailable("there is nothing to compare the keys with")),
+        };
+        let thread = thread::Builder::new().name("tasklog-look-through".into()).spawn_scoped(scope, found);
+        let thread = thread.map_err(|error| StoreError::unavailable_because("starting a thread", error))?;
+        Ok(Self { prints, begin, thread })
+    }
+
+    /// Tells it to begin, if it has not been told yet.
+    fn begin(&self) {
+        // A thread that has ended has begun.
+        let _ = self.begin.send(());
     }
 }
 

@@ -24,8 +24,7 @@ fn findings(url: &RedisUrl, bounds: Bounds) -> Vec<String> {
     let live = RedisView::new(link, &url.prefix, Expiry::ByServer);
     let scratch = LazyScratch::default();
     let mut audit = Audit::new(&log, &live, &scratch, &PROJECTED, Mode::Verify, bounds).unwrap();
-    audit.replay(&mut |_| {}).unwrap();
-    audit.run().unwrap();
+    audit.run(&mut |_| {}).unwrap();
     assert_eq!(audit.verifier.unflushed().is_none(), bounds.kept_rows == NARROW.kept_rows, "it was spilled");
     let mut found: Vec<_> = audit.verifier.report().findings.iter().map(ToString::to_string).collect();
     found.sort();
@@ -38,8 +37,7 @@ fn repaired(url: &RedisUrl, bounds: Bounds) -> u64 {
     let live = RedisView::new(link, &url.prefix, Expiry::ByServer);
     let scratch = LazyScratch::default();
     let mut audit = Audit::new(&log, &live, &scratch, &PROJECTED, Mode::Repair(None), bounds).unwrap();
-    audit.replay(&mut |_| {}).unwrap();
-    audit.run().unwrap();
+    audit.run(&mut |_| {}).unwrap();
     assert_eq!(audit.repairs().position, log.head().unwrap().position);
     audit.repairs().repaired
 }

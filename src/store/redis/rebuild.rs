@@ -95,8 +95,7 @@ fn repair(
         let quarantined = facts::quarantined(&reader.view)?;
         audit.begin_with(&Snapshots::new(Arc::new(RedisBlobs::new(url))).passing_over(quarantined), &scratch)?;
     }
-    audit.replay(note)?;
-    audit.run()?;
+    audit.run(note)?;
     let repairs = audit.repairs();
     if repairs.in_the_way.is_empty() {
         let versions: Vec<_> =
