@@ -207,9 +207,11 @@ impl AtView<'_> {
     }
 
     fn row(&self, table: &'static TableDef, key: &str) -> Result<Option<Held>, StoreError> {
-        let configured = self.read.origin.config.tombstone_retention.as_millis();
+        let origin = &self.read.origin;
         // Tables that began with a snapshot have what it had.
-        let remembered = Millis::try_from(configured).unwrap_or(TOMBSTONES_MS).min(TOMBSTONES_MS);
+        let configured = Millis::try_from(origin.config.tombstone_retention.as_millis()).unwrap_or(TOMBSTONES_MS);
+        // The time of a recording stands still between commands, also for whoever forgets tombstones.
+        let remembered = if origin.recording.is_some() { 0 } else { configured.min(TOMBSTONES_MS) };
         self.past().held(self.live, table, key, self.read.moment.at.position, remembered)
     }
 
