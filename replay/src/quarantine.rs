@@ -25,8 +25,8 @@ pub fn refold(
     let passed_over: HashSet<_> = passed_over.iter().copied().collect();
     let mut row = None;
     let mut at = 0;
-    for (commit, index) in chain(log, table, &event.key, rev)? {
-        let event = &commit.events[index];
+    for commit in chain(log, table, &event.key, rev)? {
+        let event = &commit.events[0];
         at = commit.recorded_at;
         if !passed_over.contains(&event.position) {
             row = table.fold(row, event, commit.recorded_at)?;
