@@ -12,11 +12,21 @@ use crate::{
     world::{Checked, World},
 };
 
+/// Words by which failures are told apart.
+const KIND_WORDS: usize = 4;
+
 /// What is wrong, and at which step; the number of steps stands for the check at the end.
 #[derive(Debug)]
 pub struct Failure {
     pub step: usize,
     pub why: String,
+}
+
+impl Failure {
+    /// Its first words: two failures that have them in common are taken for the same one.
+    pub fn kind(&self) -> String {
+        self.why.split_whitespace().take(KIND_WORDS).collect::<Vec<_>>().join(" ")
+    }
 }
 
 /// Takes the steps of a plan in a world of their own.
@@ -46,7 +56,9 @@ pub fn report(plan: &Plan) -> Option<String> {
     let failure = run(plan).err()?;
     let Plan { seed, kind, .. } = plan;
     let with = |steps: &[Step]| Plan { steps: steps.to_vec(), ..plan.clone() };
-    let shrunk = shrink(&plan.steps[..plan.steps.len().min(failure.step + 1)], |steps| run(&with(steps)).is_err());
+    let shrunk = shrink(&plan.steps[..plan.steps.len().min(failure.step + 1)], |steps| {
+        run(&with(steps)).is_err_and(|other| other.kind() == failure.kind())
+    });
     let smallest = with(&shrunk.steps);
     let again = match run(&smallest) {
         Err(Failure { step, why }) => format!("at step {step}: {why}"),
