@@ -193,6 +193,30 @@ fn a_quarantine_brings_the_row_in_line_and_can_be_taken_back() {
     store.run(["quarantine", &fact, "--reason", "no"]).with(1).says(&["a fact about the log"]);
 }
 
+/// A quarantine of an alias's creation takes the alias away and leaves a tombstone that names no deletion. Creating it again
+/// was answered with `corrupt: the tombstone names AliasCreated`, for ever; so were settings of an index.
+#[test]
+fn what_a_quarantine_has_taken_away_is_created_again_with_the_next_version() {
+    let create = json!({"command": "aliases.create", "args": {"name": "shop", "target": "i1", "target_verified": true}});
+    let acquire = json!({"command": "leader_lease.acquire",
+        "args": {"scope": "settings_broadcast:i1", "holder": "pod", "ttl_ms": 600_000}});
+    let store = Store::with(&[create.to_string(), acquire.to_string()]);
+    let commit = |version: i64| {
+        let args = json!({"index_uid": "i1", "version": version, "node_ids": ["n1"], "fingerprint": "0a".repeat(32)});
+        let lease = json!({"scope": "settings_broadcast:i1", "term": 2});
+        json!({"command": "node_settings_version.commit", "lease": lease, "args": args}).to_string()
+    };
+    store.apply(&[commit(1)]).with(0);
+    for position in ["1", "3"] {
+        store.run(["quarantine", position, "--reason", "never meant"]).with(0);
+    }
+    let again = store.apply(&[create.to_string(), commit(2)]).with(0).json();
+    assert!(again.iter().all(|answer| answer["ok"] == true), "{again:?}");
+    assert_eq!(store.json(["get", "aliases", "shop"])[0]["version"], 2);
+    assert_eq!(store.json(["get", "node_settings_version", "i1/_cluster"])[0]["version"], 2);
+    store.run(["verify"]).with(0).prints(&["everything holds"]);
+}
+
 #[test]
 fn a_follower_passes_over_what_its_source_has_quarantined_before_and_after_it_came() {
     let source = with_poison();
