@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Words by which failures are told apart.
-const KIND_WORDS: usize = 4;
+const KIND_WORDS: usize = 3;
 
 /// What is wrong, and at which step; the number of steps stands for the check at the end.
 #[derive(Debug)]
