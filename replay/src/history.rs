@@ -111,7 +111,7 @@ pub(crate) fn chain(
     Ok(events)
 }
 
-fn search(log: &dyn Log, table: &TableDef, key: &str) -> Result<Vec<(Commit, usize)>, StoreError> {
+pub(crate) fn search(log: &dyn Log, table: &TableDef, key: &str) -> Result<Vec<(Commit, usize)>, StoreError> {
     let positions = log.positions_of(table.name, key, log.first()?.before(), log.head()?.position)?;
     let events = positions.into_iter().map(|position| {
         let found = log.event(position)?;
