@@ -197,7 +197,8 @@ fn a_quarantine_brings_the_row_in_line_and_can_be_taken_back() {
 /// was answered with `corrupt: the tombstone names AliasCreated`, for ever; so were settings of an index.
 #[test]
 fn what_a_quarantine_has_taken_away_is_created_again_with_the_next_version() {
-    let create = json!({"command": "aliases.create", "args": {"name": "shop", "target": "i1", "target_verified": true}});
+    let create =
+        json!({"command": "aliases.create", "args": {"name": "shop", "target": "i1", "target_verified": true}});
     let acquire = json!({"command": "leader_lease.acquire",
         "args": {"scope": "settings_broadcast:i1", "holder": "pod", "ttl_ms": 600_000}});
     let store = Store::with(&[create.to_string(), acquire.to_string()]);

@@ -115,7 +115,8 @@ impl TaskStore {
             ReadSide::Memory(_) | ReadSide::At(_) => Ok(()),
             ReadSide::Redis(_) => {
                 let table = table(&event.table).into_iter().collect::<Vec<_>>();
-                self.repair(&table, |_| {}).map(drop)
+                self.repair(&table, |_| {})?;
+                self.forget_rows()
             }
             ReadSide::Sqlite(pool) => {
                 let (event, clock) = (event.clone(), pool.clock());

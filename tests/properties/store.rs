@@ -77,7 +77,8 @@ impl Store {
         // In Redis only a recording's store leaves its clock to the process.
         let recording_from = matches!(self.url, StoreUrl::Redis(_)).then_some(0);
         let recording_clock = recording_from.map(|_| Arc::clone(&clock) as Arc<dyn Clock>);
-        let options = OpenOptions { config: config(), clock, recording_from, recording_clock, ..OpenOptions::default() };
+        let options =
+            OpenOptions { config: config(), clock, recording_from, recording_clock, ..OpenOptions::default() };
         self.store = Some(TaskStore::open_with(&self.url, options).unwrap());
     }
 

@@ -81,10 +81,8 @@ impl World {
 
     /// Queues lines without waiting, and answers what came of each.
     fn queue(&self, lines: &[Value]) -> Checked<Vec<Result<AnyReply, Error>>> {
-        let queued: Vec<_> = lines
-            .iter()
-            .map(|line| self.store().queue(wire::parse(&line.to_string())?.request))
-            .collect();
+        let queued: Vec<_> =
+            lines.iter().map(|line| self.store().queue(wire::parse(&line.to_string())?.request)).collect();
         Ok(queued.into_iter().map(|queued| queued?.wait()).collect())
     }
 

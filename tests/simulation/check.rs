@@ -124,7 +124,8 @@ fn check_snapshots(
     for info in snapshots.list().map_err(why)? {
         // One that was made before something was quarantined is not used any more, nor one that was thinned out meanwhile.
         let Ok(Ok(snapshot)) = snapshots.open(log, &info) else { continue };
-        let theirs = folded(all, Some(&snapshot), log, view).map_err(|error| format!("{}: {}", info.name, why(error)))?;
+        let theirs =
+            folded(all, Some(&snapshot), log, view).map_err(|error| format!("{}: {}", info.name, why(error)))?;
         same(&format!("of a snapshot and the tail ({})", info.name), rows, &theirs)?;
     }
     Ok(())

@@ -145,8 +145,14 @@ impl World {
         let recording_from = matches!(self.url, StoreUrl::Redis(_)).then_some(0);
         let recording_clock = recording_from.map(|_| Arc::clone(&clock));
         let snapshot_every = self.snapshot_every;
-        let options =
-            OpenOptions { config: config(), clock, recording_from, recording_clock, snapshot_every, ..OpenOptions::default() };
+        let options = OpenOptions {
+            config: config(),
+            clock,
+            recording_from,
+            recording_clock,
+            snapshot_every,
+            ..OpenOptions::default()
+        };
         self.store = Some(TaskStore::open_with(&self.url, options).map_err(told("opening"))?);
         Ok(())
     }
