@@ -19,6 +19,7 @@ use tasklog::{
     command::CommandOptions,
     log::{Log, ManualClock, Position, SystemClock, checksum, sqlite::SqliteLog},
     projections::{PROJECTED, tables::tasks::TaskStatus},
+    store::Keep,
     tables::{sessions, tasks},
 };
 
@@ -243,6 +244,28 @@ fn an_event_that_a_later_one_needs_is_not_quarantined_when_its_row_is_long_gone(
     store.quarantine(Position(2), "never meant", CommandOptions::default()).unwrap();
     store.rebuild(&PROJECTED, |_| {}).unwrap();
     assert_eq!(store.verify(|_| {}).unwrap().found, 0);
+}
+
+/// The decision was noted, and then the row was not brought in line: `corrupt: event 1: missing from the log`, because what
+/// the row began with was in the archive alone.
+#[test]
+fn an_event_that_is_in_the_archive_alone_is_quarantined_and_taken_back_like_any_other() {
+    let file = Store::with(&[register("a"), register("b"), report("a", "succeeded")]);
+    let to = file.folder.path().join("archive").display().to_string();
+    file.run(["archive", "--to", &to, "--all"]).with(0);
+    let store = open(&file);
+    store.snapshot(|_| ()).unwrap();
+    assert!(store.trim(&Keep::default()).unwrap().first > Position(2));
+    for position in [4, 3, 1].map(Position) {
+        store.quarantine(position, "never meant", CommandOptions::default()).unwrap();
+        assert_eq!(store.verify(|_| {}).unwrap().found, 0);
+    }
+    for position in [1, 3, 4].map(Position) {
+        store.lift_quarantine(position, None, CommandOptions::default()).unwrap();
+        assert_eq!(store.verify(|_| {}).unwrap().found, 0);
+    }
+    drop(store);
+    assert_eq!(file.json(["get", "tasks", "a"])[0]["status"], "succeeded");
 }
 
 #[test]

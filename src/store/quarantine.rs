@@ -2,7 +2,7 @@ use tasklog_log::{Event, Log, Position, StoreError, sqlite::SqliteLog};
 use tasklog_projections::{RowChange, View, facts, sqlite::SqliteView, table};
 use tasklog_replay::{can_be_quarantined, refold};
 
-use super::{ReadSide, TaskStore, exclusive::Touches};
+use super::{ReadSide, TaskStore, archive, exclusive::Touches};
 use crate::{
     command::{CommandOptions, Reply},
     facts::{Lift, Quarantine},
@@ -123,7 +123,8 @@ impl TaskStore {
                 self.exclusive(Touches::Rows, move |conn| {
                     let (log, mut view) = (SqliteLog::new(conn, clock), SqliteView::live(conn));
                     let passing = facts::quarantined(&view)?;
-                    let change = refold(&log, &view, &event, &passing)?;
+                    // What the row began with may be in the archive alone.
+                    let change = archive::joined(&log, &view, |log| refold(log, &view, &event, &passing))?;
                     view.write(&change.into_iter().collect::<Vec<_>>())
                 })
             }
