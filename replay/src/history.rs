@@ -107,7 +107,7 @@ pub(crate) fn chain(log: &dyn Log, table: &TableDef, key: &str, rev: Position) -
     Ok(events)
 }
 
-fn search(log: &dyn Log, table: &TableDef, key: &str) -> Result<Vec<Commit>, StoreError> {
+pub(crate) fn search(log: &dyn Log, table: &TableDef, key: &str) -> Result<Vec<Commit>, StoreError> {
     let positions = log.positions_of(table.name, key, log.first()?.before(), log.head()?.position)?;
     let events = positions.into_iter().map(|position| {
         log.event_alone(position)?.ok_or_else(|| StoreError::corrupt(position, "missing from the log"))

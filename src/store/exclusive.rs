@@ -36,6 +36,23 @@ impl TaskStore {
         let committer = self.committer()?;
         Ok(exclusively(|job| committer.send_job(job), touches, job)?)
     }
+
+    /// What this handle's writer has read of rows before counts no more: they were changed without an event of their own.
+    ///
+    /// # Errors
+    /// `read_only`; `unavailable` if the store is being closed.
+    pub(super) fn forget_rows(&self) -> Result<(), Error> {
+        let (answer, answered) = sync_channel(1);
+        // It is told before they are forgotten, and forgets them before it looks at the next command.
+        let run = move |_: Result<&Connection, StoreError>| {
+            // Whoever waited for it may be gone.
+            let _ = answer.send(());
+        };
+        self.committer()?.send_job(Job { changes_rows: true, run: Box::new(run) })?;
+        Ok(answered
+            .recv()
+            .map_err(|_| StoreError::unavailable("the store was closed before its rows were forgotten"))?)
+    }
 }
 
 /// Sends a job that runs in a transaction of its own, and waits for what it has come to.

@@ -115,13 +115,15 @@ impl TaskStore {
             ReadSide::Memory(_) | ReadSide::At(_) => Ok(()),
             ReadSide::Redis(_) => {
                 let table = table(&event.table).into_iter().collect::<Vec<_>>();
-                self.repair(&table, |_| {}).map(drop)
+                self.repair(&table, |_| {})?;
+                self.forget_rows()
             }
             ReadSide::Sqlite(pool) => {
                 let (event, clock) = (event.clone(), pool.clock());
                 self.exclusive(Touches::Rows, move |conn| {
                     let (log, mut view) = (SqliteLog::new(conn, clock), SqliteView::live(conn));
                     let passing = facts::quarantined(&view)?;
+                    // What the row began with may be in the archive alone.
                     let change = archive::joined(&log, &view, |log| refold(log, &view, &event, &passing))?;
                     view.write(&change.into_iter().collect::<Vec<_>>())
                 })
