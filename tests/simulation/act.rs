@@ -147,7 +147,10 @@ impl World {
             match reply {
                 Ok(reply) => self.note(&Some(reply)),
                 Err(Error::Rejected(_)) => {}
-                Err(error) => ensure(error.kind() == "unavailable", || told("a broken disk")(error))?,
+                Err(error) => {
+                    self.did.insert("a batch that failed");
+                    ensure(error.kind() == "unavailable", || told("a broken disk")(error))?;
+                }
             }
         }
         Ok(())
@@ -167,7 +170,12 @@ impl World {
         // Nobody is told of these.
         self.queue(&self.lines(picks))?;
         let after = take()?;
-        self.go_on_with(&before.torn(&after, cut))
+        let whole = self.store().head().map_err(told("the head"))?;
+        self.go_on_with(&before.torn(&after, cut))?;
+        if self.store().head().map_err(told("the head"))? < whole {
+            self.did.insert("a torn end");
+        }
+        Ok(())
     }
 
     fn lose_the_write_ahead_log(&mut self) -> Checked {
@@ -195,7 +203,11 @@ impl World {
     }
 
     fn trim(&mut self, keep: u64) -> Checked {
-        done_or_refused("trim", self.store().trim(&Keep { events: Some(keep), age_ms: None })).map(drop)
+        let trimmed = done_or_refused("trim", self.store().trim(&Keep { events: Some(keep), age_ms: None }))?;
+        if trimmed.is_some_and(|trimmed| trimmed.first > trimmed.before) {
+            self.did.insert("a trim");
+        }
+        Ok(())
     }
 
     fn rebuild_beside(&mut self, tables: &[&'static TableDef]) -> Checked {
@@ -254,7 +266,7 @@ impl World {
         let position = Position(1 + head.0 * u64::from(at) / 256);
         let decided = self.store().quarantine(position, "a simulation", CommandOptions::default());
         let decided = done_or_refused("quarantine", decided)?;
-        self.decided(decided.map(|reply| (reply.commit_id, reply.position)));
+        self.decided(false, decided.map(|reply| (reply.commit_id, reply.position)));
         Ok(())
     }
 
@@ -263,12 +275,13 @@ impl World {
         let Some(one) = all.get(usize::from(which) * all.len() / 256) else { return Ok(()) };
         let lifted = self.store().lift_quarantine(one.position, None, CommandOptions::default());
         let lifted = done_or_refused("lift", lifted)?;
-        self.decided(lifted.map(|reply| (reply.commit_id, reply.position)));
+        self.decided(true, lifted.map(|reply| (reply.commit_id, reply.position)));
         Ok(())
     }
 
-    fn decided(&mut self, reply: Option<(Option<CommitId>, Position)>) {
+    fn decided(&mut self, lift: bool, reply: Option<(Option<CommitId>, Position)>) {
         let Some((Some(id), position)) = reply else { return };
+        self.did.insert(if lift { "a lifted quarantine" } else { "a quarantine" });
         self.acknowledge(id, position);
         self.forget_moments();
     }

@@ -81,13 +81,17 @@ impl World {
         Ok(())
     }
 
-    fn check_follower(&self, head: Position, rows: &str) -> Checked {
+    fn check_follower(&mut self, head: Position, rows: &str) -> Checked {
         let Some(follower) = self.follower() else { return Ok(()) };
         follower.wait_for(head, FOLLOWER_MAX).map_err(told("the follower"))?;
         let theirs = follower.store().read(|log, view| Ok((log.head()?.position, live(log, view)?)));
         let (at, theirs) = theirs.map_err(told("reading the follower's rows"))?;
         ensure(at == head, || format!("the follower is at {at}, the log at {head}"))?;
-        same("the follower's", rows, &theirs)
+        same("the follower's", rows, &theirs)?;
+        if head > Position::ZERO {
+            self.did.insert("a follower that has caught up");
+        }
+        Ok(())
     }
 
     /// A moment that was the present once is what it was then.

@@ -1,6 +1,7 @@
 //! A store, its surroundings, and what its callers know of it.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     ops::Range,
     path::{Path, PathBuf},
@@ -75,6 +76,8 @@ pub struct World {
     pub names: Vec<&'static str>,
     pub clock: ManualClock,
     pub url: StoreUrl,
+    /// What has really happened, of what is rare.
+    pub did: BTreeSet<&'static str>,
     /// Of the ids that callers give.
     pub ids: u128,
     snapshot_every: u64,
@@ -101,6 +104,7 @@ impl World {
             names: plan.names.clone(),
             clock: ManualClock::at(START_MS),
             url,
+            did: BTreeSet::new(),
             ids: 0,
             snapshot_every: plan.snapshot_every,
             follower: None,
