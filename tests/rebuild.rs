@@ -324,3 +324,21 @@ fn a_quarantine_holds_on_a_store_in_redis_too() {
     assert_eq!(row(&url), before);
     on(&url, &["verify"]).with(0);
 }
+
+/// The row came back under a name that another one had taken meanwhile: the decision was in the log, and no replay could
+/// follow it.
+#[test]
+fn an_event_that_gave_up_a_unique_value_is_not_quarantined_once_another_row_has_it() {
+    let define = |id: &str, name: &str| {
+        let args = json!({"id": id, "name": name, "index_uid": "i", "interval_s": 60, "query_json": {}, "assertions_json": []});
+        json!({"command": "canaries.define", "args": args}).to_string()
+    };
+    let delete = json!({"command": "canaries.delete", "args": {"id": "a"}}).to_string();
+    let store = Store::with(&[define("a", "same"), delete, define("b", "same")]);
+    store
+        .run(["quarantine", "2", "--reason", "a mistake"])
+        .with(1)
+        .says(&["canaries/a would have the name that b has"]);
+    store.run(["verify"]).with(0);
+    assert_eq!(store.json(["quarantine"]).len(), 0);
+}
