@@ -95,10 +95,10 @@ impl Place {
         run(self.command(args), b"")
     }
 
-    /// Everything under the prefix but what is of one process, as text.
+    /// Everything under the prefix but what is of one process, or kept in the background, as text.
     fn contents(&self) -> String {
         let mut keys = self.keys("*");
-        let passing = ["_writer:", "_rebuilding", "_turns"].map(|name| self.key(name));
+        let passing = ["_writer:", "_rebuilding", "_turns", "_tree", "_blob", "_retaining"].map(|name| self.key(name));
         keys.retain(|key| !passing.iter().any(|name| key.starts_with(name)));
         keys.sort();
         let mut text = String::new();
