@@ -13,14 +13,19 @@ use std::{
 };
 
 use serde_json::json;
-use support::program::{Store, run, tasklog};
-use tasklog::{
-    TaskStore,
-    command::CommandOptions,
-    log::{Log, Position, SystemClock, checksum, sqlite::SqliteLog},
-    projections::{PROJECTED, tables::tasks::TaskStatus},
-    tables::tasks,
+use support::{
+    program::{Store, run, tasklog},
+    registry::on,
 };
+use tasklog::{
+    OpenOptions, TaskStore,
+    command::CommandOptions,
+    log::{Log, ManualClock, Position, SystemClock, checksum, sqlite::SqliteLog},
+    projections::{PROJECTED, tables::tasks::TaskStatus},
+    store::Keep,
+    tables::{sessions, tasks},
+};
+use tasklog_testing::RedisServer;
 
 /// Events of a log that takes a rebuild several slices.
 const EVENTS: usize = 6_000;
@@ -193,6 +198,80 @@ fn a_quarantine_brings_the_row_in_line_and_can_be_taken_back() {
     store.run(["quarantine", &fact, "--reason", "no"]).with(1).says(&["a fact about the log"]);
 }
 
+/// A quarantine of an alias's creation takes the alias away and leaves a tombstone that names no deletion. Creating it again
+/// was answered with `corrupt: the tombstone names AliasCreated`, for ever; so were settings of an index.
+#[test]
+fn what_a_quarantine_has_taken_away_is_created_again_with_the_next_version() {
+    let create =
+        json!({"command": "aliases.create", "args": {"name": "shop", "target": "i1", "target_verified": true}});
+    let acquire = json!({"command": "leader_lease.acquire",
+        "args": {"scope": "settings_broadcast:i1", "holder": "pod", "ttl_ms": 600_000}});
+    let store = Store::with(&[create.to_string(), acquire.to_string()]);
+    let commit = |version: i64| {
+        let args = json!({"index_uid": "i1", "version": version, "node_ids": ["n1"], "fingerprint": "0a".repeat(32)});
+        let lease = json!({"scope": "settings_broadcast:i1", "term": 2});
+        json!({"command": "node_settings_version.commit", "lease": lease, "args": args}).to_string()
+    };
+    store.apply(&[commit(1)]).with(0);
+    for position in ["1", "3"] {
+        store.run(["quarantine", position, "--reason", "never meant"]).with(0);
+    }
+    let again = store.apply(&[create.to_string(), commit(2)]).with(0).json();
+    assert!(again.iter().all(|answer| answer["ok"] == true), "{again:?}");
+    assert_eq!(store.json(["get", "aliases", "shop"])[0]["version"], 2);
+    assert_eq!(store.json(["get", "node_settings_version", "i1/_cluster"])[0]["version"], 2);
+    store.run(["verify"]).with(0).prints(&["everything holds"]);
+}
+
+/// The row that an event was about had died by time and was removed, without a tombstone: nothing led to its events any more,
+/// its creation was quarantined although its other events need it, and no rebuild or verification came past them again.
+#[test]
+fn an_event_that_a_later_one_needs_is_not_quarantined_when_its_row_is_long_gone() {
+    let clock = ManualClock::at(1_700_000_000_000);
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", folder.path().join("s.db").display()).parse().unwrap();
+    let store =
+        TaskStore::open_with(&url, OpenOptions { clock: Arc::new(clock.clone()), ..OpenOptions::default() }).unwrap();
+    let raise = |session: &str, version: i64| {
+        let command = sessions::RaiseFloor { session_id: session.into(), version };
+        assert!(store.run_blocking(command, CommandOptions::default()).unwrap().changed);
+    };
+    raise("s1", 1);
+    raise("s1", 2);
+    clock.advance(604_800_000);
+    // Housekeeping goes by the head's instant.
+    raise("s2", 1);
+    clock.advance(60_000);
+    raise("s3", 1);
+    let refused = store.quarantine(Position(1), "never meant", CommandOptions::default()).unwrap_err();
+    assert!(refused.to_string().contains("could not be folded"), "{refused}");
+    store.quarantine(Position(2), "never meant", CommandOptions::default()).unwrap();
+    store.rebuild(&PROJECTED, |_| {}).unwrap();
+    assert_eq!(store.verify(|_| {}).unwrap().found, 0);
+}
+
+/// The decision was noted, and then the row was not brought in line: `corrupt: event 1: missing from the log`, because what
+/// the row began with was in the archive alone.
+#[test]
+fn an_event_that_is_in_the_archive_alone_is_quarantined_and_taken_back_like_any_other() {
+    let file = Store::with(&[register("a"), register("b"), report("a", "succeeded")]);
+    let to = file.folder.path().join("archive").display().to_string();
+    file.run(["archive", "--to", &to, "--all"]).with(0);
+    let store = open(&file);
+    store.snapshot(|_| ()).unwrap();
+    assert!(store.trim(&Keep::default()).unwrap().first > Position(2));
+    for position in [4, 3, 1].map(Position) {
+        store.quarantine(position, "never meant", CommandOptions::default()).unwrap();
+        assert_eq!(store.verify(|_| {}).unwrap().found, 0);
+    }
+    for position in [1, 3, 4].map(Position) {
+        store.lift_quarantine(position, None, CommandOptions::default()).unwrap();
+        assert_eq!(store.verify(|_| {}).unwrap().found, 0);
+    }
+    drop(store);
+    assert_eq!(file.json(["get", "tasks", "a"])[0]["status"], "succeeded");
+}
+
 #[test]
 fn a_follower_passes_over_what_its_source_has_quarantined_before_and_after_it_came() {
     let source = with_poison();
@@ -219,4 +298,47 @@ fn a_follower_passes_over_what_its_source_has_quarantined_before_and_after_it_ca
         format!("{all:?}")
     };
     assert_eq!(rows(&into), rows(&source.url()));
+}
+
+#[test]
+fn a_quarantine_holds_on_a_store_in_redis_too() {
+    let server = RedisServer::start();
+    let url = server.url();
+    let lines = [register("a"), report("a", "processing"), register("b")].join("\n");
+    let mut apply = tasklog();
+    apply.args(["--store", &url, "apply"]);
+    run(apply, lines.as_bytes()).with(0);
+    let row = |url: &str| on(url, &["get", "tasks", "a", "--json"]).with(0).json().remove(0);
+    let before = row(&url);
+    on(&url, &["quarantine", "2", "--reason", "wrong node"]).with(0);
+    assert_eq!(row(&url)["node_states"], json!({"n": "enqueued"}));
+    on(&url, &["verify"]).with(0).prints(&["event 2 is quarantined", "everything holds"]);
+    // A copy takes the decision over.
+    let copy = format!("{url}?prefix=copy");
+    let mut command = tasklog();
+    command.args(["copy", "--from", &url, "--to", &copy]);
+    run(command, b"").with(0);
+    assert_eq!(row(&copy), row(&url));
+    on(&copy, &["verify"]).with(0);
+    on(&url, &["quarantine", "2", "--lift", "--reason", "right node"]).with(0);
+    assert_eq!(row(&url), before);
+    on(&url, &["verify"]).with(0);
+}
+
+/// The row came back under a name that another one had taken meanwhile: the decision was in the log, and no replay could
+/// follow it.
+#[test]
+fn an_event_that_gave_up_a_unique_value_is_not_quarantined_once_another_row_has_it() {
+    let define = |id: &str, name: &str| {
+        let args = json!({"id": id, "name": name, "index_uid": "i", "interval_s": 60, "query_json": {}, "assertions_json": []});
+        json!({"command": "canaries.define", "args": args}).to_string()
+    };
+    let delete = json!({"command": "canaries.delete", "args": {"id": "a"}}).to_string();
+    let store = Store::with(&[define("a", "same"), delete, define("b", "same")]);
+    store
+        .run(["quarantine", "2", "--reason", "a mistake"])
+        .with(1)
+        .says(&["canaries/a would have the name that b has"]);
+    store.run(["verify"]).with(0);
+    assert_eq!(store.json(["quarantine"]).len(), 0);
 }

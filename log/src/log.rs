@@ -231,6 +231,17 @@ pub trait Log {
             None => Err(StoreError::corrupt(position, "missing from the log")),
         }
     }
+
+    /// [`Log::event`] without the other events of its commit, which may be many: for whoever goes from link to link.
+    ///
+    /// # Errors
+    /// As [`Log::event`].
+    fn event_alone(&self, position: Position) -> Result<Option<Commit>, StoreError> {
+        Ok(self.event(position)?.map(|(mut commit, index)| {
+            commit.events = vec![commit.events.swap_remove(index)];
+            commit
+        }))
+    }
 }
 
 /// [`Log::read`] for whoever folds: every event's place and checksum is checked, and a gap or a missing tail is an

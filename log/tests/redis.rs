@@ -5,7 +5,7 @@ use std::{thread, time::Duration};
 
 use tasklog_log::{
     StoreErrorKind,
-    redis::{Connector, Durability, Keys, Link, PASSWORD_VARIABLE, RedisUrl, Script, birth},
+    redis::{Connector, Durability, Keys, Link, PASSWORD_VARIABLE, Part, Parts, RedisUrl, Script, Wire, birth},
 };
 use tasklog_testing::RedisServer;
 
@@ -88,6 +88,32 @@ fn a_password_is_shown_nowhere() {
     {
         let error = text.parse::<RedisUrl>().unwrap_err().to_string();
         assert!(!error.contains("hun") && !error.contains("ter2"), "{error}");
+    }
+}
+
+#[test]
+fn a_wire_logs_in_and_reads_answers_of_any_size() {
+    let server = RedisServer::start();
+    server.run::<()>(&["CONFIG", "SET", "requirepass", "secret"]);
+    let at = format!("127.0.0.1:{}/3", server.port());
+    let none = Connector::with_variables(format!("redis://{at}").parse().unwrap(), |_| None);
+    assert_eq!(none.wire().err().unwrap().kind(), StoreErrorKind::Unavailable);
+
+    let mut wire = Connector::new(format!("redis://:secret@{at}").parse().unwrap()).wire().unwrap();
+    let large = vec![b'x'; 3 << 20];
+    let mut packed = Vec::new();
+    Wire::pack(&mut packed, &[b"RPUSH", b"l", b"small", &large, b""]);
+    for _ in 0..5 {
+        Wire::pack(&mut packed, &[b"LRANGE", b"l", b"0", b"-1"]);
+        Wire::pack(&mut packed, &[b"GET", b"l"]);
+    }
+    wire.send(&packed).unwrap();
+    assert_eq!(Parts::of(wire.answer().unwrap()).collect::<Vec<_>>(), [Part::Number(3)]);
+    for _ in 0..5 {
+        let parts: Vec<_> = Parts::of(wire.answer().unwrap()).collect();
+        let all = [&b"small"[..], &large, b""].map(Part::Bytes);
+        assert!(parts[0] == Part::List(3) && parts[1..] == all);
+        assert!(matches!(Parts::of(wire.answer().unwrap()).next(), Some(Part::Error(_))));
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use tasklog_log::{
     Log, StoreErrorKind,
-    redis::{Connector, Link, RedisLog, Time},
+    redis::{Connector, Link, Part, Parts, RedisLog, Time, Wire},
 };
 use tasklog_testing::{RedisCluster, RedisSentinel, RedisServer, free_port};
 
@@ -140,11 +140,23 @@ fn tls_trusts_the_named_authority_and_no_other() {
         ("tls-auth-clients", "no"),
     ]);
     for host in ["127.0.0.1", "localhost"] {
-        let log = open(&format!("rediss://{host}:{port}?tls_ca={}", path("ca.pem")));
+        let url = format!("rediss://{host}:{port}?tls_ca={}", path("ca.pem"));
+        let log = open(&url);
         assert_eq!(log.head().unwrap().position.0, 0);
+        let mut wire = connector(&url).wire().unwrap();
+        let mut packed = Vec::new();
+        Wire::pack(&mut packed, &[b"HGET", b"miroir:_log", b"id"]);
+        Wire::pack(&mut packed, &[b"GET", b"miroir:_log"]);
+        wire.send(&packed).unwrap();
+        let id = log.info().unwrap().id.to_string();
+        assert_eq!(Parts::of(wire.answer().unwrap()).collect::<Vec<_>>(), [Part::Bytes(id.as_bytes())]);
+        let wrong = Parts::of(wire.answer().unwrap()).next();
+        assert!(matches!(wrong, Some(Part::Error(why)) if why.starts_with(b"WRONGTYPE ")), "{wrong:?}");
     }
     for option in [String::new(), format!("?tls_ca={}", path("other.pem")), format!("?tls_ca={}", path("none.pem"))] {
-        let error = connector(&format!("rediss://127.0.0.1:{port}{option}")).connect().err().unwrap();
-        assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{option}: {error}");
+        let connector = connector(&format!("rediss://127.0.0.1:{port}{option}"));
+        for error in [connector.connect().err().unwrap(), connector.wire().err().unwrap()] {
+            assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{option}: {error}");
+        }
     }
 }

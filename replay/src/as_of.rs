@@ -169,8 +169,8 @@ struct Link {
 enum Walked {
     /// At the chain's beginning, or where the snapshot knows the rest; the events at and before the moment, newest first.
     Through(RowAt, Vec<Link>),
-    /// The moment lies before the chain's beginning.
-    Before,
+    /// The moment lies before the chain's beginning, which was recorded at this instant.
+    Before(Millis),
     /// Nowhere near.
     TooLong,
 }
@@ -193,12 +193,10 @@ impl Past<'_> {
         key: &str,
         through: Position,
     ) -> Result<RowAt, StoreError> {
-        let rev = match live.get(table, key)? {
-            Some(held) => Some(held.rev),
-            None => live.tombstone(table, key)?,
-        };
-        let Some(rev) = rev.filter(|rev| *rev > Position::ZERO) else { return self.search(table, key, through) };
-        self.row_from(table, key, rev, through)
+        match rev_of(live, table, key)? {
+            Some(rev) => self.row_from(table, key, rev, through),
+            None => self.search(table, key, through),
+        }
     }
 
     /// One entity after event `through`, of which it is known that `rev` is one of its events, at that place or later.
@@ -213,16 +211,65 @@ impl Past<'_> {
         through: Position,
     ) -> Result<RowAt, StoreError> {
         match self.walk(table, key, rev, through)? {
-            Walked::Through(mut at, links) => {
-                for Link { event, recorded_at } in links.into_iter().rev() {
-                    self.fold(table, &mut at, &event, recorded_at)?;
-                }
-                Ok(at)
-            }
-            // Where a chain never begins anew, there was nothing before it.
-            Walked::Before if table.dies_at.is_none() && table.tombstones == Tombstones::Kept => Ok(RowAt::NEVER),
-            Walked::Before | Walked::TooLong => self.search(table, key, through),
+            Walked::Through(at, links) => self.fold_links(table, at, links),
+            Walked::Before(_) if never_begins_anew(table) => Ok(RowAt::NEVER),
+            Walked::Before(_) | Walked::TooLong => self.search(table, key, through),
         }
+    }
+
+    /// The row of one entity after event `through`, dead or alive. `remembered` is how long the store's writers have left
+    /// short tombstones, in ms: where a chain begins no later than that after the moment, or the entity has left nothing by
+    /// now, an earlier row cannot have been deleted since, and so there was none. The log is not looked through for it.
+    ///
+    /// # Errors
+    /// As [`Past::row`].
+    pub fn held(
+        &self,
+        live: &dyn View,
+        table: &'static TableDef,
+        key: &str,
+        through: Position,
+        remembered: Millis,
+    ) -> Result<Option<Held>, StoreError> {
+        let mut rev = rev_of(live, table, key)?;
+        if rev.is_none() {
+            // Row and tombstone may have been read at two moments, between which one became the other.
+            let at = live.checkpoint()?;
+            rev = rev_of(live, table, key)?;
+            let certain = rev.is_none() && live.checkpoint()? == at;
+            if certain && self.was_not_there(table, self.log.now()?, through, remembered)? {
+                return Ok(None);
+            }
+        }
+        let Some(rev) = rev else { return Ok(self.search(table, key, through)?.held()) };
+        let row = match self.walk(table, key, rev, through)? {
+            Walked::Through(at, links) => self.fold_links(table, at, links)?,
+            Walked::Before(began) if self.was_not_there(table, began, through, remembered)? => return Ok(None),
+            Walked::Before(_) | Walked::TooLong => self.search(table, key, through)?,
+        };
+        Ok(row.held())
+    }
+
+    /// Whether an entity that had left nothing at the instant `by` was not there after event `through` either.
+    fn was_not_there(
+        &self,
+        table: &TableDef,
+        by: Millis,
+        through: Position,
+        remembered: Millis,
+    ) -> Result<bool, StoreError> {
+        if table.dies_at.is_some() || never_begins_anew(table) {
+            return Ok(table.dies_at.is_none());
+        }
+        let then = self.log.event_alone(through)?.map(|commit| commit.recorded_at);
+        Ok(then.is_none_or(|then| then > by.saturating_sub(remembered)))
+    }
+
+    fn fold_links(&self, table: &'static TableDef, mut at: RowAt, links: Vec<Link>) -> Result<RowAt, StoreError> {
+        for Link { event, recorded_at } in links.into_iter().rev() {
+            self.fold(table, &mut at, &event, recorded_at)?;
+        }
+        Ok(at)
     }
 
     fn fold(
@@ -248,10 +295,14 @@ impl Past<'_> {
     ) -> Result<Walked, StoreError> {
         let mut links = Vec::new();
         let mut next = Some(rev);
+        let mut began = 0;
         let mut snapshot = None;
         for walked in 0..CHAIN_LINKS_MAX {
             let Some(position) = next else {
-                return Ok(if links.is_empty() { Walked::Before } else { Walked::Through(RowAt::NEVER, links) });
+                return Ok(match links.is_empty() {
+                    true => Walked::Before(began),
+                    false => Walked::Through(RowAt::NEVER, links),
+                });
             };
             if walked == LINKS_BEFORE_SNAPSHOT {
                 snapshot = self.snapshot(through)?;
@@ -266,8 +317,8 @@ impl Past<'_> {
             }
             let wrong =
                 |why: &str| StoreError::corrupt(position, format!("a row of {} links to it, {why}", table.name));
-            let (mut commit, index) = self.log.event(position)?.ok_or_else(|| wrong("the log ends before"))?;
-            let event = &commit.events[index];
+            let mut commit = self.log.event_alone(position)?.ok_or_else(|| wrong("the log ends before"))?;
+            let event = &commit.events[0];
             if *event.table != *table.name || *event.key != *key || event.prev.is_some_and(|prev| prev >= position) {
                 return Err(wrong("it is about another"));
             }
@@ -275,8 +326,9 @@ impl Past<'_> {
                 commit.check(event)?;
             }
             next = event.prev;
+            began = commit.recorded_at;
             if position <= through {
-                links.push(Link { event: commit.events.swap_remove(index), recorded_at: commit.recorded_at });
+                links.push(Link { event: commit.events.swap_remove(0), recorded_at: commit.recorded_at });
             }
         }
         Ok(Walked::TooLong)
@@ -307,9 +359,9 @@ impl Past<'_> {
             }
         };
         for position in self.log.positions_of(table.name, key, after, through)? {
-            let found = self.log.event(position)?;
-            let (commit, index) = found.ok_or_else(|| StoreError::corrupt(position, "missing from the log"))?;
-            let event = &commit.events[index];
+            let found = self.log.event_alone(position)?;
+            let commit = found.ok_or_else(|| StoreError::corrupt(position, "missing from the log"))?;
+            let event = &commit.events[0];
             if !self.passes_over(position) {
                 commit.check(event)?;
             }
@@ -379,6 +431,20 @@ impl Past<'_> {
         }
         flush(&mut folder, view, &moment.at)
     }
+}
+
+/// An event of an entity, as today's tables know it: the last one of its row, or of what is left of it.
+fn rev_of(live: &dyn View, table: &'static TableDef, key: &str) -> Result<Option<Position>, StoreError> {
+    let rev = match live.get(table, key)? {
+        Some(held) => Some(held.rev),
+        None => live.tombstone(table, key)?,
+    };
+    Ok(rev.filter(|rev| *rev > Position::ZERO))
+}
+
+/// Whether each entity has one chain only, with nothing before its beginning.
+fn never_begins_anew(table: &TableDef) -> bool {
+    table.dies_at.is_none() && table.tombstones == Tombstones::Kept
 }
 
 fn in_snapshot(snapshot: &Snapshot, table: &'static TableDef, key: &str) -> Result<RowAt, StoreError> {

@@ -53,8 +53,8 @@ pub fn history(log: &dyn Log, view: &dyn View, table: &'static TableDef, key: &s
     let passed_over = facts::quarantined(view)?;
     let mut steps = Vec::with_capacity(events.len());
     let mut row: Option<AnyRow> = None;
-    for (commit, index) in events {
-        let event = commit.events[index].clone();
+    for mut commit in events {
+        let event = commit.events.swap_remove(0);
         // One that had died by then counts as none, as it does in the fold.
         let before = row.take().filter(|row| row.is_live(commit.recorded_at));
         row = before.clone();
@@ -83,20 +83,16 @@ pub fn history(log: &dyn Log, view: &dyn View, table: &'static TableDef, key: &s
     Ok(steps)
 }
 
-pub(crate) fn chain(
-    log: &dyn Log,
-    table: &TableDef,
-    key: &str,
-    rev: Position,
-) -> Result<Vec<(Commit, usize)>, StoreError> {
+/// The events of an entity's chain, oldest first, each in its commit without the others.
+pub(crate) fn chain(log: &dyn Log, table: &TableDef, key: &str, rev: Position) -> Result<Vec<Commit>, StoreError> {
     let mut events = Vec::new();
     let mut next = Some(rev);
     while let Some(position) = next {
-        let found = log.event(position)?;
-        let (commit, index) = found.ok_or_else(|| {
+        let found = log.event_alone(position)?;
+        let commit = found.ok_or_else(|| {
             StoreError::corrupt(position, format!("{}/{key} links to it, the log ends before", table.name))
         })?;
-        let event = &commit.events[index];
+        let event = &commit.events[0];
         let earlier = event.prev.is_none_or(|prev| prev < position);
         if *event.table != *table.name || *event.key != *key || !earlier {
             return Err(StoreError::corrupt(
@@ -105,17 +101,16 @@ pub(crate) fn chain(
             ));
         }
         next = event.prev;
-        events.push((commit, index));
+        events.push(commit);
     }
     events.reverse();
     Ok(events)
 }
 
-fn search(log: &dyn Log, table: &TableDef, key: &str) -> Result<Vec<(Commit, usize)>, StoreError> {
+pub(crate) fn search(log: &dyn Log, table: &TableDef, key: &str) -> Result<Vec<Commit>, StoreError> {
     let positions = log.positions_of(table.name, key, log.first()?.before(), log.head()?.position)?;
     let events = positions.into_iter().map(|position| {
-        let found = log.event(position)?;
-        found.ok_or_else(|| StoreError::corrupt(position, "missing from the log"))
+        log.event_alone(position)?.ok_or_else(|| StoreError::corrupt(position, "missing from the log"))
     });
     events.collect()
 }

@@ -1,9 +1,10 @@
-use std::collections::HashSet;
-
 use tasklog_log::{Event, Log, Position, StoreError};
 use tasklog_projections::{RowChange, TableDef, View, facts, table};
 
-use crate::history::chain;
+use crate::{
+    fold::{Rules, Slot},
+    history::{chain, search},
+};
 
 /// What becomes of a row when replays pass over some of its events, or no longer do: the chain of the entity that `event`
 /// is about, folded anew. None if the row stays what it is, or is gone.
@@ -21,23 +22,28 @@ pub fn refold(
     };
     let held = view.get(table, &event.key)?;
     let tombstone = view.tombstone(table, &event.key)?;
-    let Some(rev) = held.as_ref().map(|held| held.rev).or(tombstone) else { return Ok(None) };
-    let passed_over: HashSet<_> = passed_over.iter().copied().collect();
-    let mut row = None;
-    let mut at = 0;
-    for (commit, index) in chain(log, table, &event.key, rev)? {
-        let event = &commit.events[index];
-        at = commit.recorded_at;
-        if !passed_over.contains(&event.position) {
-            row = table.fold(row, event, commit.recorded_at)?;
-        }
+    let rev = held.as_ref().map(|held| held.rev).or(tombstone);
+    let mut events = rev.map_or(Ok(Vec::new()), |rev| chain(log, table, &event.key, rev))?;
+    if !events.iter().any(|commit| commit.first() == event.position) {
+        // The row that it was about has died, or its tombstone is forgotten: no chain of today leads to it, and yet what
+        // comes after it may need it.
+        events = search(log, table, &event.key)?;
     }
+    let rules = Rules::new(passed_over.iter().copied(), Position::ZERO);
+    let mut slot = Slot::default();
+    for commit in events {
+        slot.fold(table, &commit.events[0], commit.recorded_at, &rules)?;
+    }
+    let (rev, at) = (slot.rev, slot.at);
     let before = held.map(|held| held.row);
-    let same = match (&before, &row) {
+    let now = log.head()?.recorded_at;
+    // Whether a dead row has been removed makes no difference.
+    let after = slot.row.filter(|row| before.is_some() || row.is_live(now));
+    let same = match (&before, &after) {
         (Some(before), Some(after)) => before.differs(&**after) == 0,
         (before, after) => before.is_none() && after.is_none(),
     };
-    let change = RowChange { table, key: event.key.clone(), before, buried: tombstone.is_some(), after: row, rev, at };
+    let change = RowChange { table, key: event.key.clone(), before, buried: tombstone.is_some(), after, rev, at };
     Ok((!same).then_some(change))
 }
 

@@ -69,6 +69,22 @@ impl Log for LogThrough<'_> {
         self.log.positions_of(table, key, after, through.min(self.moment.at.position))
     }
 
+    fn event(&self, position: Position) -> Result<Option<(Commit, usize)>, StoreError> {
+        let end = self.moment.at.position;
+        if position > end {
+            return Ok(None);
+        }
+        let mut found = self.log.event(position)?;
+        if let Some((commit, _)) = &mut found {
+            commit.events.retain(|event| event.position <= end);
+        }
+        Ok(found)
+    }
+
+    fn event_alone(&self, position: Position) -> Result<Option<Commit>, StoreError> {
+        if position > self.moment.at.position { Ok(None) } else { self.log.event_alone(position) }
+    }
+
     fn head(&self) -> Result<Checkpoint, StoreError> {
         Ok(self.moment.at)
     }

@@ -4,12 +4,16 @@
 //! machine's mood changes from second to second, and both sides should share it.
 
 mod archive;
+mod as_of;
+mod by_hand;
 mod jobs;
+mod past;
 mod raw;
 mod reads;
 pub(crate) mod redis;
 mod replay;
 mod tree;
+mod upkeep;
 mod workload;
 mod writes;
 
@@ -23,7 +27,7 @@ const ROUNDS: usize = 5;
 /// What to measure.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Events in the log that rebuild and fold read.
+    /// Events in the log that is read: by rebuild and fold, of the archive, of the past.
     pub events: u64,
     /// Only figures whose name contains this.
     pub only: Option<String>,
@@ -79,7 +83,7 @@ impl Figure {
 /// The store's.
 pub fn run(plan: &Plan, scratch: &Path, mut tell: impl FnMut(Figure)) -> Result<(), Error> {
     type Group = fn(&Plan, &Path, &mut dyn FnMut(Figure)) -> Result<(), Error>;
-    let groups: [(&[&str], Group); 9] = [
+    let groups: [(&[&str], Group); 10] = [
         (&["sequential_ratio"], writes::sequential),
         (&["concurrent_ratio"], writes::concurrent),
         (&["transact_ratio", "bytes_per_event"], writes::transact),
@@ -89,6 +93,19 @@ pub fn run(plan: &Plan, scratch: &Path, mut tell: impl FnMut(Figure)) -> Result<
         (&["jobs_backlog_ratio"], jobs::backlog),
         (&["rebuild_ratio", "fold_ratio", "rebuild_rss_mb"], replay::replay),
         (&["archive_bytes_per_event", "archive_events_per_s"], archive::archive),
+        (
+            &[
+                "as_of_row_ms_p99",
+                "as_of_table_ratio",
+                "as_of_sql_ms_p50",
+                "history_ms_p99",
+                "snapshot_rows_per_s",
+                "append_during_snapshot_ratio",
+                "verify_events_per_s",
+                "open_ms",
+            ],
+            past::past,
+        ),
     ];
     for (names, group) in groups {
         let wanted = plan.only.as_ref().is_none_or(|only| names.iter().any(|name| name.contains(&**only)));

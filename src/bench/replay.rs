@@ -1,26 +1,19 @@
 use std::{
-    collections::HashMap,
     path::Path,
     process::Command,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use ahash::RandomState;
-use rusqlite::Connection;
 use tasklog_log::{
     Position, StoreError,
     sqlite::{connection, connection::Access},
 };
-use tasklog_projections::{
-    AnyRow, At, PROJECTED, Table, TableEvent,
-    memory::MemoryView,
-    tables::tasks::{TaskEvent, TaskRow, Tasks},
-};
+use tasklog_projections::{AnyRow, PROJECTED, memory::MemoryView};
 use tasklog_replay::catch_up;
 
 use super::{
-    Figure, Plan, median, rate,
+    Figure, Plan, by_hand, median, rate,
     raw::Raw,
     reads::fill,
     workload::{TASK_EVENTS, ids},
@@ -48,11 +41,12 @@ pub(super) fn replay(plan: &Plan, folder: &Path, tell: &mut dyn FnMut(Figure)) -
         (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for round in 0..REPLAY_ROUNDS {
         let began = Instant::now();
-        let rows = raw_fold(&conn)?;
+        let rows = by_hand::tasks(&conn, None, head)?;
+        let rows: Vec<_> = rows.into_values().map(|(row, rev)| (Arc::new(row) as AnyRow, rev)).collect();
         let raw_fold = began.elapsed();
         let raw = Raw::create(&folder.join(format!("raw-{round}.db")))?;
         let began = Instant::now();
-        raw.insert_rows(rows.values().map(|(row, rev)| (row, *rev))).map_err(StoreError::from)?;
+        raw.insert_rows(rows.iter().map(|(row, rev)| (row, *rev))).map_err(StoreError::from)?;
         let raw_rebuild = raw_fold + began.elapsed();
         drop((raw, rows));
         let folded = fold(&path, head, info)?;
@@ -73,30 +67,6 @@ pub(super) fn replay(plan: &Plan, folder: &Path, tell: &mut dyn FnMut(Figure)) -
     tell(Figure::plain("fold_raw_events_per_s", median(raw_rates)));
     tell(Figure::plain("replayed_events", head.0 as f64));
     Ok(())
-}
-
-/// Select, decode, fold in a HashMap; nothing is checked.
-fn raw_fold(conn: &Connection) -> Result<HashMap<String, (AnyRow, Position)>, Error> {
-    let mut rows: HashMap<String, (TaskRow, Position), RandomState> = HashMap::default();
-    let mut select = conn
-        .prepare("SELECT position, recorded_at, key, type, type_version, payload FROM events ORDER BY position")
-        .map_err(StoreError::from)?;
-    let mut events = select.query([]).map_err(StoreError::from)?;
-    while let Some(event) = events.next().map_err(StoreError::from)? {
-        let text = |at| event.get_ref(at).ok().and_then(|value| value.as_str().ok()).unwrap_or_default();
-        let number = |at| event.get_ref(at).ok().and_then(|value| value.as_i64().ok()).unwrap_or_default();
-        let payload = event.get_ref(5).ok().and_then(|value| value.as_blob().ok()).unwrap_or_default();
-        let decoded = TaskEvent::decode(text(3), number(4) as u32, payload)
-            .map_err(|error| StoreError::corrupt_store(error.to_string()))?;
-        let position = Position(number(0) as u64);
-        let at = At { position, recorded_at: number(1), key: text(2) };
-        let row = rows.remove(at.key).map(|(row, _)| row);
-        let row = Tasks::evolve(row, decoded, &at).map_err(|why| StoreError::corrupt(position, why.0))?;
-        if let Some(row) = row {
-            rows.insert(at.key.to_owned(), (row, position));
-        }
-    }
-    Ok(rows.into_iter().map(|(key, (row, rev))| (key, (Arc::new(row) as AnyRow, rev))).collect())
 }
 
 fn fold(path: &Path, head: Position, info: tasklog_log::LogInfo) -> Result<Duration, Error> {

@@ -20,7 +20,7 @@ use crate::{
 /// prefixes of their own and deleted afterwards.
 #[derive(Args)]
 pub(crate) struct Bench {
-    /// Events in the log that rebuild and fold read
+    /// Events in the log of the figures about reading it: rebuild, fold, archive, earlier moments
     #[arg(long, default_value_t = 1_000_000)]
     events: u64,
     /// Only figures whose name contains this

@@ -70,9 +70,15 @@ impl Lanes {
         self.first.run_blocking(request)
     }
 
-    /// [`Committer::jobs`]. They are for stores that have one writer.
+    /// [`Committer::jobs`] of the first lane: for work on the connection of a store that has one writer.
     pub(crate) fn jobs(&self) -> Result<Jobs, StoreError> {
         self.first.jobs()
+    }
+
+    /// [`Committer::jobs`] of every lane, for what all of them are to know. One that is being opened has read nothing.
+    pub(crate) fn all_jobs(&self) -> Result<Vec<Jobs>, StoreError> {
+        let second = self.second.as_ref().and_then(|second| second.lane.get());
+        std::iter::once(&self.first).chain(second).map(Committer::jobs).collect()
     }
 
     /// [`Committer::recorded_at`]

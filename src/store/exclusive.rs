@@ -35,6 +35,27 @@ impl TaskStore {
         }
         Ok(exclusively(&self.committer()?.jobs()?, touches, job)?)
     }
+
+    /// What this handle's writers have read of rows before counts no more: they were changed without an event of their own.
+    ///
+    /// # Errors
+    /// `read_only`; `unavailable` if the store is being closed.
+    pub(super) fn forget_rows(&self) -> Result<(), Error> {
+        for jobs in self.committer()?.all_jobs()? {
+            let (answer, answered) = sync_channel(1);
+            // It is told before they are forgotten, and forgets them before it looks at the next command.
+            let run = move |_: Result<&Connection, StoreError>| {
+                // Whoever waited for it may be gone.
+                let _ = answer.send(());
+                Connected::Fit
+            };
+            jobs.send(Job { changes_rows: true, run: Box::new(run) })?;
+            answered
+                .recv()
+                .map_err(|_| StoreError::unavailable("the store was closed before its rows were forgotten"))?;
+        }
+        Ok(())
+    }
 }
 
 /// Sends a job that runs in a transaction of its own, and waits for what it has come to.

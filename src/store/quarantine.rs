@@ -1,5 +1,5 @@
 use tasklog_log::{Event, Log, Position, StoreError, sqlite::SqliteLog};
-use tasklog_projections::{RowChange, View, facts, sqlite::SqliteView, table};
+use tasklog_projections::{RowChange, Scan, View, facts, sqlite::SqliteView, table};
 use tasklog_replay::{can_be_quarantined, refold};
 
 use super::{ReadSide, TaskStore, archive, exclusive::Touches};
@@ -115,13 +115,15 @@ impl TaskStore {
             ReadSide::Memory(_) | ReadSide::At(_) => Ok(()),
             ReadSide::Redis(_) => {
                 let table = table(&event.table).into_iter().collect::<Vec<_>>();
-                self.repair(&table, |_| {}).map(drop)
+                self.repair(&table, |_| {})?;
+                self.forget_rows()
             }
             ReadSide::Sqlite(pool) => {
                 let (event, clock) = (event.clone(), pool.clock());
                 self.exclusive(Touches::Rows, move |conn| {
                     let (log, mut view) = (SqliteLog::new(conn, clock), SqliteView::live(conn));
                     let passing = facts::quarantined(&view)?;
+                    // What the row began with may be in the archive alone.
                     let change = archive::joined(&log, &view, |log| refold(log, &view, &event, &passing))?;
                     view.write(&change.into_iter().collect::<Vec<_>>())
                 })
@@ -130,14 +132,27 @@ impl TaskStore {
     }
 }
 
-/// What the row would be; an event of its chain that cannot be folded then is a reason not to decide so.
-fn would_be(log: &dyn Log, view: &dyn View, event: &Event, passing: &[Position]) -> Result<Option<RowChange>, Error> {
+/// Whether the row can be what it would be then: an event of its chain that cannot be folded, or a unique value that
+/// another row has by now, is a reason not to decide so.
+fn would_be(log: &dyn Log, view: &dyn View, event: &Event, passing: &[Position]) -> Result<(), Error> {
     let mut passing = passing.to_vec();
     passing.sort_unstable();
-    refold(log, view, event, &passing).map_err(|error| match error {
+    let change = refold(log, view, event, &passing).map_err(|error| match error {
         StoreError::Corrupt { position: Some(later), why } => {
             Rejection::invalid(format!("event {later} could not be folded then: {why}")).into()
         }
-        error => error.into(),
-    })
+        error => Error::from(error),
+    })?;
+    let Some(RowChange { table, key, after: Some(row), .. }) = change else { return Ok(()) };
+    for index in table.indexes.iter().filter(|index| index.unique) {
+        let columns = index.columns.iter().filter_map(|name| table.column(name));
+        let scan = Scan::equal(index.name, columns.map(|at| row.cell(at).into_owned())).limit(2);
+        let other = view.scan(table, &scan)?.into_iter().map(|held| held.row.key()).find(|other| **other != *key);
+        if let Some(other) = other {
+            let why =
+                format!("{}/{key} would have the {} that {other} has by now", table.name, index.columns.join(", "));
+            return Err(Rejection::invalid(why).into());
+        }
+    }
+    Ok(())
 }

@@ -1,14 +1,14 @@
 //! Fresh tables in a temporary file: for replays that are compared with live tables, and for looking at earlier moments.
 
-use std::sync::Arc;
+use std::{cell::OnceCell, sync::Arc};
 
 use rusqlite::Connection;
 use tasklog_log::{
-    Checkpoint, Log, ManualClock, StoreError, SystemClock,
+    Checkpoint, Log, ManualClock, Millis, Position, StoreError, SystemClock,
     sqlite::{Head, SqliteLog, connection, connection::Access, write_head},
 };
 use tasklog_projections::{
-    PROJECTED,
+    AnyRow, Held, PROJECTED, RowChange, Scan, TableDef, View,
     sqlite::{SqliteView, Wanted, create_shadow, create_tables, drop_shadow, index_shadow, swap_shadow},
 };
 use tasklog_replay::{Moment, as_of::bury_dead};
@@ -55,6 +55,106 @@ impl Scratch {
     /// The log's.
     pub(super) fn view(&self, log: &dyn Log) -> Result<SqliteView<'_>, StoreError> {
         Ok(SqliteView::scratch(&self.conn, Checkpoint::start(log.info()?)))
+    }
+}
+
+/// Tables in a file that is made when it is needed. Until then they are empty.
+#[derive(Default)]
+pub(super) struct LazyScratch(OnceCell<Scratch>);
+
+impl LazyScratch {
+    fn made(&self) -> Result<&Scratch, StoreError> {
+        if let Some(made) = self.0.get() {
+            return Ok(made);
+        }
+        let made = Scratch::new()?;
+        Ok(self.0.get_or_init(|| made))
+    }
+
+    /// Throws away what is in the tables.
+    ///
+    /// # Errors
+    /// `unavailable`.
+    pub(super) fn clear(&self) -> Result<(), StoreError> {
+        self.0.get().map_or(Ok(()), Scratch::clear)
+    }
+
+    /// The tables, at the start of `log`.
+    ///
+    /// # Errors
+    /// The log's.
+    pub(super) fn view(&self, log: &dyn Log) -> Result<LazyView<'_>, StoreError> {
+        Ok(LazyView { scratch: self, start: Checkpoint::start(log.info()?), view: OnceCell::new() })
+    }
+}
+
+/// A view of them.
+pub(super) struct LazyView<'s> {
+    scratch: &'s LazyScratch,
+    start: Checkpoint,
+    view: OnceCell<SqliteView<'s>>,
+}
+
+impl<'s> LazyView<'s> {
+    /// The view of the file.
+    ///
+    /// # Errors
+    /// `unavailable` if no temporary file can be made.
+    pub(super) fn made(&self) -> Result<&SqliteView<'s>, StoreError> {
+        if let Some(made) = self.view.get() {
+            return Ok(made);
+        }
+        let made = SqliteView::scratch(&self.scratch.made()?.conn, self.start);
+        Ok(self.view.get_or_init(|| made))
+    }
+
+    fn made_mut(&mut self) -> Result<&mut SqliteView<'s>, StoreError> {
+        self.made()?;
+        self.view.get_mut().ok_or_else(|| StoreError::unavailable("the scratch file is gone"))
+    }
+}
+
+impl View for LazyView<'_> {
+    fn get(&self, table: &'static TableDef, key: &str) -> Result<Option<Held>, StoreError> {
+        self.made()?.get(table, key)
+    }
+
+    fn tombstone(&self, table: &'static TableDef, key: &str) -> Result<Option<Position>, StoreError> {
+        self.made()?.tombstone(table, key)
+    }
+
+    fn any_tombstone(&self, table: &'static TableDef) -> Result<bool, StoreError> {
+        self.made()?.any_tombstone(table)
+    }
+
+    fn scan(&self, table: &'static TableDef, scan: &Scan<'_>) -> Result<Vec<Held>, StoreError> {
+        self.made()?.scan(table, scan)
+    }
+
+    fn count(&self, table: &'static TableDef, scan: &Scan<'_>) -> Result<u64, StoreError> {
+        self.made()?.count(table, scan)
+    }
+
+    fn checkpoint(&self) -> Result<Checkpoint, StoreError> {
+        self.view.get().map_or(Ok(self.start), View::checkpoint)
+    }
+
+    fn write(&mut self, changes: &[RowChange]) -> Result<(), StoreError> {
+        self.made_mut()?.write(changes)
+    }
+
+    fn apply(&mut self, changes: &[RowChange], from: &Checkpoint, to: &Checkpoint) -> Result<(), StoreError> {
+        self.made_mut()?.apply(changes, from, to)
+    }
+
+    fn sweep(
+        &mut self,
+        table: &'static TableDef,
+        now: Millis,
+        tombstones_before: Millis,
+        limit: usize,
+    ) -> Result<Vec<AnyRow>, StoreError> {
+        self.made_mut()?.sweep(table, now, tombstones_before, limit)
     }
 }
 

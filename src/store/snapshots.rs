@@ -4,6 +4,7 @@
 //! events have come; it reads the log page by page, as any other reader does, and no writer waits for it.
 
 use std::{
+    cell::Cell,
     ffi::OsString,
     io,
     path::{Path, PathBuf},
@@ -12,7 +13,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tasklog_log::{Blobs, Checkpoint, Log, MemoryBlobs, Position, StoreError};
@@ -33,6 +34,13 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 const AFTER_FAILURE: Duration = Duration::from_secs(30);
 /// A snapshot of up to so many bytes waits in memory until it is complete, a larger one in a temporary file.
 const SPOOL_MEMORY_BYTES: usize = 4 << 20;
+
+/// While the log grows, a snapshot that is being made rests after so much work,
+const WORK_BETWEEN_RESTS: Duration = Duration::from_millis(5);
+/// so many times as long as it worked,
+const RESTS_PER_WORK: u32 = 3;
+/// and no longer than that.
+const REST_MAX: Duration = Duration::from_millis(200);
 
 /// The folder of a file's snapshots.
 pub(super) fn folder(file: &Path) -> PathBuf {
@@ -117,12 +125,43 @@ fn make(read: &ReadSide, snapshots: &Snapshots, options: MakeOptions<'_>) -> Res
         })
     };
     read.with_log(|log| {
-        let info = snapshots.make(log, &MakeOptions { spool: &spool, ..options })?;
+        let pace = Pace::new(log)?;
+        let stop = || {
+            pace.rest(log);
+            (options.stop)()
+        };
+        let info = snapshots.make(log, &MakeOptions { spool: &spool, stop: &stop, ..options })?;
         for removed in snapshots.thin(log)? {
             tracing::debug!(snapshot = removed.name, "removed a snapshot between others");
         }
         Ok(info)
     })
+}
+
+/// Leaves the processor to the writers while there are some: a snapshot can wait, callers cannot.
+struct Pace {
+    working_since: Cell<Instant>,
+    head: Cell<Position>,
+}
+
+impl Pace {
+    fn new(log: &dyn Log) -> Result<Self, StoreError> {
+        Ok(Self { working_since: Cell::new(Instant::now()), head: Cell::new(log.head()?.position) })
+    }
+
+    /// Sleeps for a multiple of the time worked since the last rest, if the log has grown meanwhile.
+    fn rest(&self, log: &dyn Log) {
+        let worked = self.working_since.get().elapsed();
+        if worked < WORK_BETWEEN_RESTS {
+            return;
+        }
+        // What is wrong with the log is found by whoever reads it.
+        let head = log.head().map_or(Position::ZERO, |head| head.position);
+        if self.head.replace(head) < head {
+            thread::sleep((worked * RESTS_PER_WORK).min(REST_MAX));
+        }
+        self.working_since.set(Instant::now());
+    }
 }
 
 /// Writes rows of the newest usable snapshot at or before `through` to an empty view; answers where the log goes on, if

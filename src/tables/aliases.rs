@@ -6,7 +6,6 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tasklog_log::StoreError;
 use tasklog_projections::{
     Cell, Field, Found, Json, Scan,
     tables::{
@@ -347,13 +346,16 @@ fn not_an_alias(cx: &mut Decision<'_>, name: &str, target: &str) -> Result<(), E
     Ok(())
 }
 
-/// 1, or one more than the last version of a deleted alias of this name.
+/// 1, or one more than the last version of a deleted alias of this name. Where a quarantine has taken the row away, its
+/// last event is no deletion: the version that it gave was seen, and is not given again.
 fn first_version(cx: &mut Decision<'_>, name: &str) -> Result<i64, Error> {
-    match cx.last_event_of_deleted::<Aliases>(name)? {
-        None => Ok(1),
-        Some(AliasEvent::AliasDeleted(event)) => Ok(event.last_version + 1),
-        Some(other) => Err(StoreError::corrupt_store(format!("aliases/{name}: the tombstone names {other:?}")).into()),
-    }
+    Ok(match cx.last_event_of_deleted::<Aliases>(name)? {
+        None => 1,
+        Some(AliasEvent::AliasDeleted(event)) => event.last_version + 1,
+        Some(AliasEvent::AliasCreated(event)) => event.version + 1,
+        Some(AliasEvent::AliasFlipped(event)) => event.to_version + 1,
+        Some(AliasEvent::AliasTargetsChanged(event)) => event.to_version + 1,
+    })
 }
 
 /// Creates the read alias of `policy` under a name that is free, on targets that [`check_targets`] has passed; answers

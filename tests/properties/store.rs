@@ -17,6 +17,17 @@ pub const KEYS_MAX: u64 = 3;
 pub const RUNS_MAX: u32 = 3;
 pub const ALIAS_STATES_MAX: u32 = 2;
 
+/// The settings with these bounds.
+pub fn config() -> Config {
+    Config {
+        sessions_max: SESSIONS_MAX,
+        idempotency_keys_max: KEYS_MAX,
+        canary_history: RUNS_MAX,
+        alias_history_retention: ALIAS_STATES_MAX,
+        ..Config::default()
+    }
+}
+
 pub struct Store {
     store: Option<TaskStore>,
     url: StoreUrl,
@@ -62,18 +73,12 @@ impl Store {
 
     fn open_again(&mut self) {
         self.store = None;
-        let config = Config {
-            sessions_max: SESSIONS_MAX,
-            idempotency_keys_max: KEYS_MAX,
-            canary_history: RUNS_MAX,
-            alias_history_retention: ALIAS_STATES_MAX,
-            ..Config::default()
-        };
         let clock = Arc::new(self.clock.clone());
         // In Redis only a recording's store leaves its clock to the process.
         let recording_from = matches!(self.url, StoreUrl::Redis(_)).then_some(0);
         let recording_clock = recording_from.map(|_| Arc::clone(&clock) as Arc<dyn Clock>);
-        let options = OpenOptions { config, clock, recording_from, recording_clock, ..OpenOptions::default() };
+        let options =
+            OpenOptions { config: config(), clock, recording_from, recording_clock, ..OpenOptions::default() };
         self.store = Some(TaskStore::open_with(&self.url, options).unwrap());
     }
 
@@ -133,36 +138,9 @@ impl Store {
         self.store().head().unwrap()
     }
 
-    pub fn now(&self) -> i64 {
-        self.store().read_tables(|read| Ok(read.now())).unwrap()
-    }
-
     /// Every row that is stored, dead ones included.
     pub fn rows(&self) -> Rows {
-        let now = self.now();
-        let mut rows = Rows { now, tables: BTreeMap::new() };
-        self.store()
-            .read(|_, view| {
-                for table in TABLES {
-                    let page = view.scan(table, &Scan::all("pk"))?;
-                    assert!(page.len() < PAGE_ROWS_MAX);
-                    let stored = page.into_iter().map(|held| {
-                        let columns = table.columns.iter().zip(held.row.cells());
-                        let columns: Map<String, Value> = columns
-                            .map(|(column, cell)| {
-                                let json = cell_json(column, &cell).unwrap();
-                                (column.name.to_owned(), serde_json::from_str(json.as_str()).unwrap())
-                            })
-                            .collect();
-                        let live = held.row.is_live(now);
-                        (held.row.key(), Stored { columns: columns.into(), row: held.row, rev: held.rev, live })
-                    });
-                    rows.tables.insert(table.name, stored.collect());
-                }
-                Ok(())
-            })
-            .unwrap();
-        rows
+        Rows::read(self.store())
     }
 
     pub fn events(&self) -> Vec<Event> {
@@ -202,6 +180,34 @@ pub struct Rows {
 }
 
 impl Rows {
+    /// Every row that is stored, dead ones included.
+    pub fn read(store: &TaskStore) -> Self {
+        let now = store.read_tables(|read| Ok(read.now())).unwrap();
+        let mut rows = Self { now, tables: BTreeMap::new() };
+        store
+            .read(|_, view| {
+                for table in TABLES {
+                    let page = view.scan(table, &Scan::all("pk"))?;
+                    assert!(page.len() < PAGE_ROWS_MAX);
+                    let stored = page.into_iter().map(|held| {
+                        let columns = table.columns.iter().zip(held.row.cells());
+                        let columns: Map<String, Value> = columns
+                            .map(|(column, cell)| {
+                                let json = cell_json(column, &cell).unwrap();
+                                (column.name.to_owned(), serde_json::from_str(json.as_str()).unwrap())
+                            })
+                            .collect();
+                        let live = held.row.is_live(now);
+                        (held.row.key(), Stored { columns: columns.into(), row: held.row, rev: held.rev, live })
+                    });
+                    rows.tables.insert(table.name, stored.collect());
+                }
+                Ok(())
+            })
+            .unwrap();
+        rows
+    }
+
     /// The live rows of a table.
     pub fn of(&self, table: &str) -> BTreeMap<&str, &Value> {
         let live = self.tables[table].iter().filter(|(_, stored)| stored.live);

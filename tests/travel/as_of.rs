@@ -279,3 +279,53 @@ fn an_event_that_is_quarantined_today_is_passed_over_in_the_past() {
         assert!(state(2), "{name}");
     }
 }
+
+#[test]
+fn a_row_that_came_later_or_never_was_not_there_before() {
+    const HOUR: i64 = 3_600_000;
+    for (name, mut single) in backends() {
+        let register =
+            |id: &str| format!(r#"{{"command":"tasks.register","args":{{"miroir_id":"{id}","node_tasks":{{}}}}}}"#);
+        // given a task within a day of the first one, and another after more than a day
+        single.now(HOUR);
+        single.line(&register("first"));
+        single.now(2 * HOUR);
+        single.line(&register("soon"));
+        single.now(50 * HOUR);
+        single.line(&register("late"));
+        // when each is asked for by its key, as of each event
+        let store = single.store();
+        let there = |position: u64| {
+            let at = store.at(Position(position)).unwrap();
+            let rev = |id: &&str| found(&at, &("tasks", (*id).to_string())).is_some();
+            ["first", "soon", "late", "never"].iter().filter(|id| rev(id)).copied().collect::<Vec<_>>()
+        };
+        // then it is there from its own event on
+        assert_eq!(there(1), ["first"], "{name}");
+        assert_eq!(there(2), ["first", "soon"], "{name}");
+        assert_eq!(there(3), ["first", "soon", "late"], "{name}");
+    }
+}
+
+#[test]
+fn a_task_that_was_pruned_and_forgotten_is_there_before() {
+    const HOUR: i64 = 3_600_000;
+    for (name, mut single) in backends() {
+        // given a task that was pruned, and housekeeping more than a day later that forgot its tombstone
+        single.now(HOUR);
+        single.line(r#"{"command":"tasks.register","args":{"miroir_id":"a","node_tasks":{}}}"#);
+        single.line(r#"{"command":"tasks.set_status","args":{"miroir_id":"a","status":"failed"}}"#);
+        single.now(2 * HOUR);
+        single.line(r#"{"command":"tasks.prune","args":{"cutoff_ms":3600001}}"#);
+        for hours in [30, 31] {
+            single.now(hours * HOUR);
+            single.line(&format!(
+                r#"{{"command":"tasks.register","args":{{"miroir_id":"other-{hours}","node_tasks":{{}}}}}}"#
+            ));
+        }
+        // when it is asked for by its key, then it is there until it was pruned
+        let store = single.store();
+        let there = |position| found(&store.at(Position(position)).unwrap(), &("tasks", "a".into())).is_some();
+        assert_eq!([1, 2, 3, 4, 5].map(there), [true, true, false, false, false], "{name}");
+    }
+}

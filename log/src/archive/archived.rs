@@ -54,6 +54,27 @@ impl<'l> ArchivedLog<'l> {
         Ok(first)
     }
 
+    /// What is at a position, in the hot log or else in the archive.
+    fn look_up<T>(
+        &self,
+        position: Position,
+        in_hot: impl Fn(&dyn Log) -> Result<Option<T>, StoreError>,
+        archived: impl FnOnce((Commit, usize)) -> Option<T>,
+    ) -> Result<Option<T>, StoreError> {
+        if position >= self.hot_first.get() || position == Position::ZERO {
+            let found = in_hot(self.hot);
+            let missing = matches!(found, Err(StoreError::Corrupt { .. }));
+            if !missing || self.look_first()? <= position {
+                return found;
+            }
+        }
+        let Some(archive) = self.archive()? else { return in_hot(self.hot) };
+        match archive.event(position)? {
+            Some(found) => Ok(archived(found)),
+            None => Err(self.lost(archive, position, self.hot_first.get())),
+        }
+    }
+
     /// What the archive must have, because the hot log begins beyond it.
     fn lost(&self, archive: &Archive, position: Position, first: Position) -> StoreError {
         StoreError::corrupt(
@@ -158,17 +179,17 @@ impl Log for ArchivedLog<'_> {
     }
 
     fn event(&self, position: Position) -> Result<Option<(Commit, usize)>, StoreError> {
-        if position >= self.hot_first.get() || position == Position::ZERO {
-            let found = self.hot.event(position);
-            let missing = matches!(found, Err(StoreError::Corrupt { .. }));
-            if !missing || self.look_first()? <= position {
-                return found;
-            }
-        }
-        let Some(archive) = self.archive()? else { return self.hot.event(position) };
-        match archive.event(position)? {
-            Some(found) => Ok(Some(found)),
-            None => Err(self.lost(archive, position, self.hot_first.get())),
-        }
+        self.look_up(position, |hot| hot.event(position), Some)
+    }
+
+    fn event_alone(&self, position: Position) -> Result<Option<Commit>, StoreError> {
+        self.look_up(
+            position,
+            |hot| hot.event_alone(position),
+            |(mut commit, index)| {
+                commit.events = vec![commit.events.swap_remove(index)];
+                Some(commit)
+            },
+        )
     }
 }

@@ -1,11 +1,16 @@
-use std::{collections::HashMap, env, fs, time::Duration};
+use std::{
+    collections::HashMap,
+    env, fs, io,
+    net::{TcpStream, ToSocketAddrs as _},
+    time::Duration,
+};
 
 use redis::{
     Client, Connection, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisResult, TlsCertificates,
 };
 
 use super::{
-    RedisUrl, Secret, to_store_error,
+    Part, Parts, RedisUrl, Secret, Wire, to_store_error,
     url::{Host, PORT_DEFAULT},
 };
 use crate::StoreError;
@@ -22,6 +27,13 @@ pub const SERVER_MAJOR_MIN: u32 = 7;
 enum As {
     Server,
     Sentinel,
+}
+
+/// A server that takes writes.
+struct Checked {
+    conn: Connection,
+    host: Host,
+    info: HashMap<String, String>,
 }
 
 /// Finds and opens connections to the server that takes the writes of one store: the first host that answers, the
@@ -83,14 +95,30 @@ impl Connector {
     /// # Errors
     /// As [`Connector::connect`].
     pub fn connect_for(&self, response_timeout: Duration) -> Result<Connection, StoreError> {
+        self.first(|found| self.with_timeouts(found.conn, response_timeout))
+    }
+
+    /// A connection for reading much; its answers may take as long as the URL says.
+    ///
+    /// # Errors
+    /// As [`Connector::connect`].
+    pub fn wire(&self) -> Result<Wire, StoreError> {
+        self.first(|found| match self.url.tls {
+            true => self.with_timeouts(found.conn, self.url.timeout).map(Wire::of_driver),
+            false => self.plain_wire(&found),
+        })
+    }
+
+    /// What `then` makes of the first host of which it can make anything.
+    fn first<T>(&self, then: impl Fn(Checked) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let mut failed = Vec::new();
         for host in &self.url.hosts {
             let found = match &self.url.sentinel {
                 Some(master) => self.ask_sentinel(host, master).and_then(|host| self.checked(&host)),
                 None => self.checked(host),
             };
-            match found.and_then(|conn| self.with_timeouts(conn, response_timeout)) {
-                Ok(conn) => return Ok(conn),
+            match found.and_then(&then) {
+                Ok(made) => return Ok(made),
                 Err(error) => failed.push(error),
             }
         }
@@ -109,6 +137,51 @@ impl Connector {
             .and_then(|()| conn.set_write_timeout(Some(response_timeout.max(self.url.timeout))));
         set.map_err(|error| to_store_error("setting timeouts", error))?;
         Ok(conn)
+    }
+
+    /// Another connection to a server that was found fit, with the same login.
+    fn plain_wire(&self, found: &Checked) -> Result<Wire, StoreError> {
+        let host = &found.host;
+        let doing = self.doing(host, As::Server);
+        let failed = |error| to_store_error(&doing, error);
+        let mut stream = Err(io::Error::other("its name has no address"));
+        for address in (host.name.as_str(), host.port).to_socket_addrs().map_err(|error| failed(error.into()))? {
+            stream = TcpStream::connect_timeout(&address, self.url.connect_timeout);
+            if stream.is_ok() {
+                break;
+            }
+        }
+        let stream = stream.and_then(|stream| {
+            stream.set_nodelay(true)?;
+            stream.set_read_timeout(Some(self.url.timeout))?;
+            stream.set_write_timeout(Some(self.url.timeout))?;
+            Ok(stream)
+        });
+        let mut wire = Wire::plain(stream.map_err(|error| failed(error.into()))?);
+        let mut ask = |words: &[&str]| -> Result<String, StoreError> {
+            let mut packed = Vec::new();
+            Wire::pack(&mut packed, &words.iter().map(|word| word.as_bytes()).collect::<Vec<_>>());
+            wire.send(&packed).map_err(failed)?;
+            match Parts::of(wire.answer().map_err(failed)?).next() {
+                Some(Part::Status(text) | Part::Bytes(text)) => Ok(String::from_utf8_lossy(text).into_owned()),
+                Some(Part::Error(why)) => Err(failed(Wire::error(why))),
+                _ => Err(StoreError::unavailable(format!("{doing}: {} was answered in a strange way", words[0]))),
+            }
+        };
+        match (&self.url.user, &self.password) {
+            (Some(user), Some(password)) => ask(&["AUTH", user, password.reveal()]).map(drop)?,
+            (None, Some(password)) => ask(&["AUTH", password.reveal()]).map(drop)?,
+            (_, None) => {}
+        }
+        if self.url.db != 0 {
+            ask(&["SELECT", &self.url.db.to_string()])?;
+        }
+        // A name may lead to another server now.
+        let info = lines(&ask(&["INFO"])?);
+        if info.get("run_id") != found.info.get("run_id") {
+            return Err(StoreError::unavailable(format!("{doing}: another server answers there now")));
+        }
+        Ok(wire)
     }
 
     fn doing(&self, host: &Host, role: As) -> String {
@@ -175,7 +248,7 @@ impl Connector {
     }
 
     /// A connection to `host`, or to the node of its cluster that owns the prefix, fit to write to.
-    fn checked(&self, host: &Host) -> Result<Connection, StoreError> {
+    fn checked(&self, host: &Host) -> Result<Checked, StoreError> {
         let mut conn = self.open(host, As::Server)?;
         let mut info = self.info(host, &mut conn)?;
         let mut at = host.clone();
@@ -200,7 +273,7 @@ impl Connector {
                 self.doing(&at, As::Server)
             )));
         }
-        Ok(conn)
+        Ok(Checked { conn, host: at, info })
     }
 
     fn info(&self, host: &Host, conn: &mut Connection) -> Result<HashMap<String, String>, StoreError> {
@@ -270,6 +343,10 @@ fn has_hash_tag(prefix: &str) -> bool {
 /// The lines of `INFO`.
 pub(super) fn info(conn: &mut Connection) -> RedisResult<HashMap<String, String>> {
     let text: String = redis::cmd("INFO").query(conn)?;
-    let lines = text.lines().filter_map(|line| line.split_once(':'));
-    Ok(lines.map(|(name, value)| (name.to_owned(), value.trim_end().to_owned())).collect())
+    Ok(lines(&text))
+}
+
+fn lines(info: &str) -> HashMap<String, String> {
+    let lines = info.lines().filter_map(|line| line.split_once(':'));
+    lines.map(|(name, value)| (name.to_owned(), value.trim_end().to_owned())).collect()
 }

@@ -24,6 +24,7 @@ mod read;
 mod script;
 mod trim;
 mod url;
+mod wire;
 
 pub use adopt::{BYTES_PER_CALL_MAX, ENTRIES_PER_CALL_MAX};
 pub use birth::birth;
@@ -40,3 +41,4 @@ pub use url::{
     CONNECT_TIMEOUT_DEFAULT, Durability, Host, PORT_DEFAULT, PREFIX_DEFAULT, RedisUrl, RedisUrlError,
     SENTINEL_PORT_DEFAULT, Secret, TIMEOUT_DEFAULT, TIMEOUT_MS_MAX,
 };
+pub use wire::{Part, Parts, Wire};

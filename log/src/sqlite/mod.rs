@@ -354,4 +354,11 @@ impl Log for SqliteLog<'_> {
         }
         read::commit_around(self.conn, position).map(Some)
     }
+
+    fn event_alone(&self, position: Position) -> Result<Option<Commit>, StoreError> {
+        if position == Position::ZERO || position > self.head()?.position {
+            return Ok(None);
+        }
+        read::event_alone(self.conn, position).map(Some)
+    }
 }

@@ -43,6 +43,16 @@ pub(super) fn commit_around(conn: &Connection, position: Position) -> Result<(Co
     Ok((commit, index))
 }
 
+/// One event, in its commit without the others.
+pub(super) fn event_alone(conn: &Connection, position: Position) -> Result<Commit, StoreError> {
+    let mut select = conn.prepare_cached(&format!("SELECT {COLUMNS} FROM events WHERE position = ?1"))?;
+    let mut rows = select.query([position.to_i64()])?;
+    let row = rows.next()?.ok_or_else(|| StoreError::corrupt(position, "missing from the log"))?;
+    let mut reader = Reader::default();
+    let (meta, recorded_at) = reader.meta(row)?;
+    Ok(Commit { meta, recorded_at, events: vec![reader.event(row)?] })
+}
+
 /// The positions of one entity's events after `after` through `through`; no row is taken apart for it.
 pub(super) fn positions_of(
     conn: &Connection,

@@ -86,7 +86,7 @@ pub enum Repaired {
 }
 
 /// An element of a key, and its value; empty where there is none.
-pub type Element = (Vec<u8>, Vec<u8>);
+pub type Element<'e> = (&'e [u8], &'e [u8]);
 
 /// What a probe is about.
 enum Probe {

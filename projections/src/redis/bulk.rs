@@ -18,18 +18,21 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     hash::{BuildHasher, Hasher},
-    io::Write as _,
 };
 
-use ::redis::{Connection, Value};
+use ::redis::RedisError;
 use ahash::RandomState;
-use tasklog_log::{Millis, StoreError, redis::to_store_error};
+use tasklog_log::{
+    Millis, StoreError,
+    redis::{Part, Parts, Wire, to_store_error},
+};
 
 use super::{
     Element, RedisView, Role,
-    names::{Names, suffix},
+    names::{Names, place, suffix},
     shape::{Shape, Writer, row_hash, shape},
-    slot::{Place, Slot, What, places},
+    slot::{Place, Slot, What},
+    words::Words,
 };
 use crate::{PROJECTED, RowChange, TableDef, Tombstones};
 
@@ -82,7 +85,7 @@ impl Prints {
         self.print(What::Text, key, &[], Beside::None)
     }
 
-    fn of_element(&self, names: &Names, table: &TableDef, role: &Role, key: &str, element: &Element) -> u64 {
+    fn of_element(&self, names: &Names, table: &TableDef, role: &Role, key: &str, element: &Element<'_>) -> u64 {
         let (member, value) = element;
         let (what, value) = match role.what() {
             What::Scored => (What::Scored, Beside::score(names, table, key.as_bytes(), value)),
@@ -123,9 +126,7 @@ impl Sums {
     }
 
     fn table(&mut self, table: &TableDef) -> &mut Sum {
-        let at = PROJECTED.iter().position(|known| std::ptr::eq(*known, table) || known.name == table.name);
-        // Every table is one of them.
-        &mut self.tables[at.unwrap_or_default()]
+        &mut self.tables[place(table)]
     }
 
     fn add(&mut self, table: &TableDef, print: u64) {
@@ -154,10 +155,10 @@ impl Sums {
     }
 
     /// An element of a helper was found.
-    pub fn meet_element(&mut self, names: &Names, table: &TableDef, role: &Role, key: &str, element: &Element) {
+    pub fn meet_element(&mut self, names: &Names, table: &TableDef, role: &Role, key: &str, element: &Element<'_>) {
         let short = table.tombstones == Tombstones::Short;
         if short && matches!(role, Role::Tombstones | Role::BuriedAt) {
-            let half = self.prints.of_key(&element.0);
+            let half = self.prints.of_key(element.0);
             let sum = self.table(table);
             if *role == Role::BuriedAt {
                 sum.halves = sum.halves.wrapping_sub(half);
@@ -280,7 +281,7 @@ impl Expected {
         table: &TableDef,
         role: &Role,
         key: &str,
-        element: &Element,
+        element: &Element<'_>,
     ) -> Found {
         self.meet(self.prints.of_element(names, table, role, key, element))
     }
@@ -300,7 +301,9 @@ impl Expected {
         };
         let mut missing = Vec::new();
         let mut all = 0;
-        view.places(change, &mut |place| {
+        let mut words = Words::default();
+        words.write(&Writer { names: &view.names, expiry: view.expiry }, change);
+        words.places(&mut |place| {
             all += 1;
             if unmet(&place) {
                 missing.push(place.slot());
@@ -337,11 +340,15 @@ impl Beside<'_> {
 /// A connection of its own for looking through the key space.
 pub struct Bulk<'v> {
     view: &'v RedisView,
-    conn: Connection,
+    wire: Wire,
     packed: Vec<u8>,
+    words: Words,
     /// Of the rows that were asked for and not yet taken.
-    asked: VecDeque<(Option<String>, Option<String>)>,
+    asked: VecDeque<OwnKeys>,
 }
+
+/// The keys that belong to one row alone: its hash, and the string beside it.
+type OwnKeys = (Option<String>, Option<String>);
 
 /// A walk over the keys under the prefix, or over the elements of one of them.
 #[derive(Clone, Debug)]
@@ -387,10 +394,63 @@ impl KeyWalk {
 
 /// A page of a walk.
 pub enum Page {
-    /// What was found, each with its value (empty where there is none).
-    Elements(Vec<Element>),
+    /// What was found.
+    Elements(Elements),
     /// The key is of a wrong type; what the server says of it.
     WrongType(String),
+}
+
+/// The elements of a page.
+#[derive(Default)]
+pub struct Elements {
+    /// As it was received.
+    answer: Vec<u8>,
+    /// Parts before the first element.
+    head: usize,
+    values: Values,
+}
+
+/// What the values of elements are.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Values {
+    /// There are none.
+    #[default]
+    None,
+    /// Scores that are 0.
+    Zeros,
+    /// They follow their elements.
+    Follow,
+}
+
+impl Elements {
+    fn of(answer: &[u8], head: usize, values: Values) -> Result<Self, StoreError> {
+        let mut words = 0_usize;
+        for part in Parts::of(answer).skip(head) {
+            if !matches!(part, Part::Bytes(_)) {
+                return Err(strange());
+            }
+            words += 1;
+        }
+        if values == Values::Follow && !words.is_multiple_of(2) {
+            return Err(strange());
+        }
+        Ok(Self { answer: answer.to_vec(), head, values })
+    }
+
+    /// Each, with its value; an empty one where there is none.
+    pub fn iter(&self) -> impl Iterator<Item = Element<'_>> {
+        let words = Parts::of(&self.answer).skip(self.head);
+        let mut words = words.map_while(|part| if let Part::Bytes(bytes) = part { Some(bytes) } else { None });
+        let values = self.values;
+        std::iter::from_fn(move || {
+            let element = words.next()?;
+            Some(match values {
+                Values::None => (element, &[][..]),
+                Values::Zeros => (element, &b"0"[..]),
+                Values::Follow => (element, words.next()?),
+            })
+        })
+    }
 }
 
 impl RedisView {
@@ -399,14 +459,8 @@ impl RedisView {
     /// # Errors
     /// `unavailable`.
     pub fn bulk(&self) -> Result<Bulk<'_>, StoreError> {
-        Ok(Bulk { view: self, conn: self.link.connector().connect()?, packed: Vec::new(), asked: VecDeque::new() })
-    }
-
-    fn places(&self, change: &RowChange, meet: &mut dyn FnMut(Place<'_>)) {
-        let writer = Writer { names: &self.names, expiry: self.expiry };
-        for op in writer.ops(change, None) {
-            places(&op, meet);
-        }
+        let wire = self.link.connector().wire()?;
+        Ok(Bulk { view: self, wire, packed: Vec::new(), words: Words::default(), asked: VecDeque::new() })
     }
 }
 
@@ -420,12 +474,12 @@ impl Bulk<'_> {
         for change in page {
             let (hash, outside) = own_keys(&self.view.names, change, now);
             if let Some(hash) = &hash {
-                pack(&mut self.packed, &[b"HGETALL", hash.as_bytes()]);
-                pack(&mut self.packed, &[b"PEXPIRETIME", hash.as_bytes()]);
+                Wire::pack(&mut self.packed, &[b"HGETALL", hash.as_bytes()]);
+                Wire::pack(&mut self.packed, &[b"PEXPIRETIME", hash.as_bytes()]);
             }
             if let Some(outside) = &outside {
-                pack(&mut self.packed, &[b"GET", outside.as_bytes()]);
-                pack(&mut self.packed, &[b"PEXPIRETIME", outside.as_bytes()]);
+                Wire::pack(&mut self.packed, &[b"GET", outside.as_bytes()]);
+                Wire::pack(&mut self.packed, &[b"PEXPIRETIME", outside.as_bytes()]);
             }
             self.asked.push_back((hash, outside));
         }
@@ -445,13 +499,8 @@ impl Bulk<'_> {
         differs: &mut dyn FnMut(&RowChange),
     ) -> Result<(), StoreError> {
         for change in page {
-            let (hash, outside) = self.asked.pop_front().unwrap_or_default();
-            let mut answers = [const { None }; 4];
-            let wanted = usize::from(hash.is_some()) * 2 + usize::from(outside.is_some()) * 2;
-            for answer in answers.iter_mut().take(wanted) {
-                *answer = Some(self.receive()?);
-            }
-            if !self.is_as_expected(change, now, hash.as_deref(), outside.as_deref(), &answers, notes) {
+            let own = self.asked.pop_front().unwrap_or_default();
+            if !self.is_as_expected(change, now, &own, notes)? {
                 differs(change);
             }
         }
@@ -459,52 +508,54 @@ impl Bulk<'_> {
     }
 
     fn is_as_expected(
-        &self,
+        &mut self,
         change: &RowChange,
         now: Millis,
-        hash: Option<&str>,
-        outside: Option<&str>,
-        [fields, ends, text, text_ends]: &[Option<Value>; 4],
+        (hash, outside): &OwnKeys,
         notes: &mut Notes<'_>,
-    ) -> bool {
-        let names = &self.view.names;
+    ) -> Result<bool, StoreError> {
+        let Self { view, wire, words, .. } = self;
+        let (names, expiry) = (&view.names, view.expiry);
         // What dead rows have left behind is housekeeping: known, but not needed. So is a short tombstone, of which
         // only a half is wrong.
         let needed = change.after.as_ref().is_none_or(|row| row.is_live(now));
-        let writer = Writer { names, expiry: self.view.expiry };
-        let ops = writer.ops(change, None);
+        words.write(&Writer { names, expiry }, change);
         let mut own: Vec<(&[u8], &[u8])> = Vec::with_capacity(24);
         let (mut end, mut outside_text, mut outside_end) = (None, None, None);
-        let (hash_key, outside_key) = (hash.map(str::as_bytes), outside.map(str::as_bytes));
+        let (hash_key, outside_key) = (hash.as_deref().map(str::as_bytes), outside.as_deref().map(str::as_bytes));
         let is_run = shape(change.table) == Shape::Run;
         // A dead row's own keys were not asked for.
         let unasked = (hash.is_none() && !is_run).then(|| row_hash(names, change.table, &change.key));
-        for op in &ops {
-            places(op, &mut |place| {
-                let is_hash = Some(place.key) == hash_key;
-                match place.what {
-                    What::Field if is_hash => own.push((place.member, place.value)),
-                    What::Expiry if is_hash => end = Some(place.value),
-                    What::Expiry if Some(place.key) == outside_key => outside_end = Some(place.value),
-                    What::Text if Some(place.key) == outside_key => outside_text = Some(place.value),
-                    What::Field if unasked.as_ref().is_some_and(|key| place.key == key.as_bytes()) => {}
-                    What::Expiry | What::Text => {}
-                    _ => notes.place(names, change, &place, needed),
-                }
-            });
-        }
+        words.places(&mut |place| {
+            let is_hash = Some(place.key) == hash_key;
+            match place.what {
+                What::Field if is_hash => own.push((place.member, place.value)),
+                What::Expiry if is_hash => end = Some(place.value),
+                What::Expiry if Some(place.key) == outside_key => outside_end = Some(place.value),
+                What::Text if Some(place.key) == outside_key => outside_text = Some(place.value),
+                What::Field if unasked.as_ref().is_some_and(|key| place.key == key.as_bytes()) => {}
+                What::Expiry | What::Text => {}
+                _ => notes.place(names, change, &place, needed),
+            }
+        });
         for key in [hash_key, outside_key].into_iter().flatten() {
             notes.key(change.table, key);
         }
-        let same = |answer: &Option<Value>, text: Option<&[u8]>| match (answer, text) {
-            (Some(Value::BulkString(found)), Some(text)) => found == text,
-            (None, None) => true,
-            _ => false,
+        let mut same = true;
+        let mut look = |is_right: &dyn Fn(Parts<'_>) -> bool| -> Result<(), StoreError> {
+            let answer = wire.answer().map_err(|error| failed(view, error))?;
+            same &= is_right(Parts::of(answer));
+            Ok(())
         };
-        fields.as_ref().is_none_or(|found| same_fields(&own, found))
-            && ends.as_ref().is_none_or(|found| same_end(end, found))
-            && same(text, outside_text)
-            && text_ends.as_ref().is_none_or(|found| same_end(outside_end, found))
+        if hash.is_some() {
+            look(&|found| same_fields(&own, found))?;
+            look(&|found| same_end(end, found))?;
+        }
+        if outside.is_some() {
+            look(&|mut found| outside_text.is_some() && found.next() == outside_text.map(Part::Bytes))?;
+            look(&|found| same_end(outside_end, found))?;
+        }
+        Ok(same)
     }
 
     /// Asks for the next page of a walk.
@@ -519,19 +570,19 @@ impl Bulk<'_> {
         match (&walk.at, scan) {
             (At::Cursor(cursor), Some((scan, _))) => {
                 let cursor = cursor.to_string();
-                pack(&mut self.packed, &[scan.as_bytes(), key, cursor.as_bytes(), b"COUNT", count]);
+                Wire::pack(&mut self.packed, &[scan.as_bytes(), key, cursor.as_bytes(), b"COUNT", count]);
             }
             (At::Cursor(cursor), None) => {
                 let (cursor, pattern) = (cursor.to_string(), pattern(self.view.names.prefix()));
                 let words = [b"SCAN", cursor.as_bytes(), b"MATCH", pattern.as_bytes(), b"COUNT", count];
-                pack(&mut self.packed, &words);
+                Wire::pack(&mut self.packed, &words);
             }
             (At::Member(behind), _) => {
                 // Order by members is of no use if a score is another one.
-                pack(&mut self.packed, &[b"ZCOUNT", key, b"-inf", b"(0"]);
-                pack(&mut self.packed, &[b"ZCOUNT", key, b"(0", b"+inf"]);
+                Wire::pack(&mut self.packed, &[b"ZCOUNT", key, b"-inf", b"(0"]);
+                Wire::pack(&mut self.packed, &[b"ZCOUNT", key, b"(0", b"+inf"]);
                 let from = behind.as_ref().map_or_else(|| b"-".to_vec(), |member| [b"(", &member[..]].concat());
-                pack(&mut self.packed, &[b"ZRANGEBYLEX", key, &from, b"+", b"LIMIT", b"0", count]);
+                Wire::pack(&mut self.packed, &[b"ZRANGEBYLEX", key, &from, b"+", b"LIMIT", b"0", count]);
             }
             (At::End, _) => {}
         }
@@ -546,97 +597,84 @@ impl Bulk<'_> {
         match walk.at {
             At::Member(_) => self.members(walk),
             At::Cursor(_) => self.scanned(walk),
-            At::End => Ok(Page::Elements(Vec::new())),
+            At::End => Ok(Page::Elements(Elements::default())),
         }
     }
 
     fn members(&mut self, walk: &mut KeyWalk) -> Result<Page, StoreError> {
-        let others = [self.receive()?, self.receive()?];
-        let answer = self.receive()?;
-        let words = match self.whole(answer)? {
-            Ok(words) => words,
-            Err(why) => {
-                walk.at = At::End;
-                return Ok(Page::WrongType(why));
-            }
-        };
-        if others.iter().any(|count| !matches!(count, Value::Int(0))) {
-            walk.at = At::Cursor(0);
-            return Ok(Page::Elements(Vec::new()));
+        let mut ordered = true;
+        for _ in 0..2 {
+            ordered &= Parts::of(self.receive()?).next() == Some(Part::Number(0));
         }
-        let elements: Vec<Element> = bytes(words)?.into_iter().map(|member| (member, b"0".to_vec())).collect();
-        walk.at = match elements.last().filter(|_| elements.len() == PAGE_ELEMENTS) {
-            Some((last, _)) => At::Member(Some(last.clone())),
+        let Self { view, wire, .. } = self;
+        let answer = wire.answer().map_err(|error| failed(view, error))?;
+        if let Some(why) = wrong_type(view, answer)? {
+            walk.at = At::End;
+            return Ok(Page::WrongType(why));
+        }
+        if !ordered {
+            walk.at = At::Cursor(0);
+            return Ok(Page::Elements(Elements::default()));
+        }
+        let Some(Part::List(count)) = Parts::of(answer).next() else { return Err(strange()) };
+        let elements = Elements::of(answer, 1, Values::Zeros)?;
+        walk.at = match elements.iter().last().filter(|_| count == PAGE_ELEMENTS) {
+            Some((last, _)) => At::Member(Some(last.to_vec())),
             None => At::End,
         };
         Ok(Page::Elements(elements))
     }
 
     fn scanned(&mut self, walk: &mut KeyWalk) -> Result<Page, StoreError> {
-        let answer = self.receive()?;
-        let mut parts = match self.whole(answer)? {
-            Ok(parts) => parts,
-            Err(why) => {
-                walk.at = At::End;
-                return Ok(Page::WrongType(why));
-            }
-        };
-        let (Some(Value::Array(words)), Some(Value::BulkString(next)), true) =
-            (parts.pop(), parts.pop(), parts.is_empty())
+        let Self { view, wire, .. } = self;
+        let answer = wire.answer().map_err(|error| failed(view, error))?;
+        if let Some(why) = wrong_type(view, answer)? {
+            walk.at = At::End;
+            return Ok(Page::WrongType(why));
+        }
+        let mut parts = Parts::of(answer);
+        let (Some(Part::List(2)), Some(Part::Bytes(next)), Some(Part::List(_))) =
+            (parts.next(), parts.next(), parts.next())
         else {
             return Err(strange());
         };
-        let next = std::str::from_utf8(&next).ok().and_then(|next| next.parse().ok()).ok_or_else(strange)?;
+        let next = std::str::from_utf8(next).ok().and_then(|next| next.parse().ok()).ok_or_else(strange)?;
         walk.at = if next == 0 { At::End } else { At::Cursor(next) };
-        let mut words = bytes(words)?.into_iter();
-        let mut elements = Vec::with_capacity(words.len());
         let pairs = walk.of.as_ref().and_then(|(_, role)| role.scan()).is_some_and(|(_, pairs)| pairs);
-        while let Some(element) = words.next() {
-            let value = if pairs { words.next().ok_or_else(strange)? } else { Vec::new() };
-            elements.push((element, value));
-        }
-        Ok(Page::Elements(elements))
-    }
-
-    /// The parts of an answer, or what the server says of a key of a wrong type.
-    fn whole(&self, answer: Value) -> Result<Result<Vec<Value>, String>, StoreError> {
-        match answer {
-            Value::Array(parts) => Ok(Ok(parts)),
-            Value::ServerError(error) if error.code() == "WRONGTYPE" => {
-                Ok(Err(error.details().unwrap_or("wrong type").to_owned()))
-            }
-            other => Err(other.extract_error().map_or_else(|error| self.failed(error), |_| strange())),
-        }
+        Ok(Page::Elements(Elements::of(answer, 3, if pairs { Values::Follow } else { Values::None })?))
     }
 
     fn send(&mut self) -> Result<(), StoreError> {
         if self.packed.is_empty() {
             return Ok(());
         }
-        let sent = self.conn.send_packed_command(&self.packed);
-        sent.map_err(|error| self.failed(error))
+        let sent = self.wire.send(&self.packed);
+        sent.map_err(|error| failed(self.view, error))
     }
 
-    fn receive(&mut self) -> Result<Value, StoreError> {
-        let received = self.conn.recv_response();
-        received.map_err(|error| self.failed(error))
+    fn receive(&mut self) -> Result<&[u8], StoreError> {
+        let Self { view, wire, .. } = self;
+        wire.answer().map_err(|error| failed(view, error))
     }
+}
 
-    fn failed(&self, error: ::redis::RedisError) -> StoreError {
-        to_store_error(&self.view.link.connector().describe(), error)
-    }
+fn failed(view: &RedisView, error: RedisError) -> StoreError {
+    to_store_error(&view.link.connector().describe(), error)
 }
 
 fn strange() -> StoreError {
     StoreError::corrupt_store("the server answered what is no page of keys or elements")
 }
 
-fn bytes(words: Vec<Value>) -> Result<Vec<Vec<u8>>, StoreError> {
-    let bytes = words.into_iter().map(|word| match word {
-        Value::BulkString(bytes) => Ok(bytes),
-        _ => Err(strange()),
-    });
-    bytes.collect()
+/// What the server says of a key of a wrong type, if it says so.
+fn wrong_type(view: &RedisView, answer: &[u8]) -> Result<Option<String>, StoreError> {
+    match Parts::of(answer).next() {
+        Some(Part::Error(why)) => match why.strip_prefix(b"WRONGTYPE ") {
+            Some(why) => Ok(Some(String::from_utf8_lossy(why).into_owned())),
+            None => Err(failed(view, Wire::error(why))),
+        },
+        _ => Ok(None),
+    }
 }
 
 /// What MATCH must be for the keys under a prefix.
@@ -666,30 +704,27 @@ fn own_keys(names: &Names, change: &RowChange, now: Millis) -> (Option<String>, 
 }
 
 /// Whether a hash has exactly these fields. They are mostly in the order in which they were written.
-fn same_fields(expected: &[(&[u8], &[u8])], found: &Value) -> bool {
-    let Value::Array(words) = found else { return false };
-    if words.len() != expected.len() * 2 {
+fn same_fields(expected: &[(&[u8], &[u8])], mut found: Parts<'_>) -> bool {
+    if found.next() != Some(Part::List(expected.len() * 2)) {
         return false;
     }
-    words.chunks_exact(2).zip(expected).all(|(pair, likely)| {
-        let [Value::BulkString(field), Value::BulkString(value)] = pair else { return false };
-        let likely = if likely.0 == field { Some(likely) } else { expected.iter().find(|(name, _)| name == field) };
-        likely.is_some_and(|(_, expected)| expected == value)
-    })
+    let mut likely = 0;
+    for _ in expected {
+        let (Some(Part::Bytes(field)), Some(Part::Bytes(value))) = (found.next(), found.next()) else { return false };
+        if expected.get(likely).is_none_or(|(name, _)| *name != field) {
+            let Some(at) = expected.iter().position(|(name, _)| *name == field) else { return false };
+            likely = at;
+        }
+        if expected[likely].1 != value {
+            return false;
+        }
+        likely += 1;
+    }
+    true
 }
 
 /// Whether a key expires when it must; -1 says never.
-fn same_end(expected: Option<&[u8]>, found: &Value) -> bool {
+fn same_end(expected: Option<&[u8]>, mut found: Parts<'_>) -> bool {
     let expected = expected.map_or(Some(-1), |text| std::str::from_utf8(text).ok()?.parse::<i64>().ok());
-    matches!(found, Value::Int(at) if Some(*at) == expected)
-}
-
-fn pack(out: &mut Vec<u8>, words: &[&[u8]]) {
-    // Writing to a vector cannot fail.
-    let _ = write!(out, "*{}\r\n", words.len());
-    for word in words {
-        let _ = write!(out, "${}\r\n", word.len());
-        out.extend_from_slice(word);
-        out.extend_from_slice(b"\r\n");
-    }
+    expected.is_some_and(|expected| found.next() == Some(Part::Number(expected)))
 }

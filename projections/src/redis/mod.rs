@@ -15,9 +15,10 @@ mod read;
 mod shape;
 mod slot;
 mod sweep;
+mod words;
 
 pub use audit::{Asked, Element, Flaw, Look, Repaired, Seen, Verdict, shown};
-pub use bulk::{Bulk, Expected, Found, KeyWalk, Notes, Page as BulkPage, Prints, Sums};
+pub use bulk::{Bulk, Elements, Expected, Found, KeyWalk, Notes, Page as BulkPage, Prints, Sums};
 pub use locate::{Role, locate, row_key_of};
 pub use names::{Names, escaped, suffix};
 pub use op::{Arg, Op, takes};

@@ -1,6 +1,6 @@
 use std::{borrow::Cow, sync::Arc};
 
-use crate::{PROJECTED, TableDef};
+use crate::{PROJECTED, TableDef, view::index_order};
 
 /// The names of the tables' keys under one prefix.
 ///
@@ -25,11 +25,21 @@ struct TableNames {
     pk: String,
     /// In the order of the table's indexes.
     indexes: Vec<String>,
+    /// The columns by which `pk` and the indexes are ordered.
+    orders: Vec<Vec<usize>>,
     /// In the order of the table's multi-indexes.
     multi_indexes: Vec<String>,
     tombstones: String,
     buried_at: String,
     all: String,
+}
+
+/// The place of a table among [`PROJECTED`].
+pub(super) fn place(table: &TableDef) -> usize {
+    let same = |known: &&TableDef| known.name.as_ptr() == table.name.as_ptr();
+    let at = PROJECTED.iter().position(same);
+    // Every table is one of them.
+    at.or_else(|| PROJECTED.iter().position(|known| known.name == table.name)).unwrap_or_default()
 }
 
 /// Escapes one user-chosen part of a key's name.
@@ -60,7 +70,9 @@ impl Names {
                 let short = name.strip_prefix("by_").unwrap_or(name);
                 format!("{beginning}_by_{short}{}", if unique { "_sorted" } else { "" })
             };
+            let declared = ["pk"].into_iter().chain(table.indexes.iter().map(|declared| declared.name));
             TableNames {
+                orders: declared.map(|name| index_order(table, name).unwrap_or_default()).collect(),
                 pk: index("pk", false),
                 indexes: table.indexes.iter().map(|declared| index(declared.name, declared.unique)).collect(),
                 multi_indexes: table.multi_indexes.iter().map(|multi| index(multi.name, false)).collect(),
@@ -74,10 +86,7 @@ impl Names {
     }
 
     fn table(&self, table: &TableDef) -> &TableNames {
-        let at =
-            PROJECTED.iter().position(|known| known.name.as_ptr() == table.name.as_ptr() || known.name == table.name);
-        // Every table is one of them.
-        &self.tables[at.unwrap_or_default()]
+        &self.tables[place(table)]
     }
 
     /// The prefix.
@@ -103,6 +112,12 @@ impl Names {
         let one = table.indexes.iter().position(|declared| declared.name == index).map(|at| &names.indexes[at]);
         let multi = || table.multi_indexes.iter().position(|multi| multi.name == index);
         one.or_else(|| multi().map(|at| &names.multi_indexes[at])).unwrap_or(&names.pk)
+    }
+
+    /// The sorted sets of `pk` and of the indexes with one entry per row, and the columns by which they are ordered.
+    pub(super) fn orders(&self, table: &TableDef) -> impl Iterator<Item = (&str, &[usize])> {
+        let TableNames { pk, indexes, orders, .. } = self.table(table);
+        [pk].into_iter().chain(indexes).map(String::as_str).zip(orders.iter().map(Vec::as_slice))
     }
 
     /// The set of a table's rows that other tools read.

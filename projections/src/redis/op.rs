@@ -2,6 +2,9 @@ use std::borrow::Cow;
 
 use tasklog_log::Position;
 
+use super::shape::entry;
+use crate::{AnyRow, TableDef};
+
 /// One argument of a Redis command, before positions are known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Arg<'a> {
@@ -41,3 +44,45 @@ pub fn takes(op: &Op<'_>) -> bool {
 
 /// One Redis command that changes a key of the tables: its name, its key and the rest.
 pub type Op<'a> = Vec<Arg<'a>>;
+
+/// Where a writer puts its commands, word by word.
+pub(super) trait Out<'c> {
+    /// Begins a command.
+    fn begin(&mut self, name: &'static str, key: impl Into<Cow<'c, str>>);
+    /// The next argument of the command that was begun last.
+    fn arg(&mut self, arg: Arg<'c>);
+
+    fn number(&mut self, number: i64) {
+        self.arg(Arg::text(number.to_string()));
+    }
+
+    fn position(&mut self, position: Position) {
+        self.arg(Arg::position(position));
+    }
+
+    /// A row's entry in an index.
+    fn entry(&mut self, table: &TableDef, row: &AnyRow, order: &[usize]) {
+        self.arg(entry(table, row, order));
+    }
+
+    /// A whole command.
+    fn op(&mut self, name: &'static str, key: impl Into<Cow<'c, str>>, rest: impl IntoIterator<Item = Arg<'c>>) {
+        self.begin(name, key);
+        rest.into_iter().for_each(|arg| self.arg(arg));
+    }
+}
+
+impl<'c> Out<'c> for Vec<Op<'c>> {
+    fn begin(&mut self, name: &'static str, key: impl Into<Cow<'c, str>>) {
+        let mut op = Vec::with_capacity(4);
+        op.extend([Arg::text(name), Arg::text(key)]);
+        self.push(op);
+    }
+
+    fn arg(&mut self, arg: Arg<'c>) {
+        // One was begun.
+        if let Some(op) = self.last_mut() {
+            op.push(arg);
+        }
+    }
+}

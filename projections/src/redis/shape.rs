@@ -6,10 +6,10 @@ use tasklog_log::{Millis, Position};
 
 use super::{
     names::{Names, escaped, suffix},
-    op::{Arg, Op},
+    op::{Arg, Op, Out},
     order,
 };
-use crate::{AnyRow, Cell, Kind, RowChange, TableDef, Tombstones, cell_json, view::index_order};
+use crate::{AnyRow, Cell, Kind, RowChange, TableDef, Tombstones, cell_json};
 
 /// How a row is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,13 +69,9 @@ pub enum Expiry {
 }
 
 /// A column's value as a field of a hash.
-fn field<'r>(kind: Kind, cell: Cell<'r>, positions: bool) -> Option<Arg<'r>> {
+fn field<'r>(kind: Kind, cell: Cell<'r>) -> Option<Arg<'r>> {
     Some(match cell {
         Cell::Null => return None,
-        Cell::Integer(value) if positions => match Position::from_i64(value) {
-            Some(position) => Arg::position(position),
-            None => Arg::text(value.to_string()),
-        },
         Cell::Integer(value) => Arg::text(value.to_string()),
         Cell::Text(text) => Arg::text(text),
         Cell::Blob(bytes) if kind == Kind::Hash => Arg::text(hex::encode(bytes)),
@@ -100,18 +96,26 @@ impl<'w> Writer<'w> {
         'w: 'c,
     {
         let mut ops = Vec::with_capacity(8);
-        // A row that has died may be gone already, with its helpers left behind: it is written as a new one.
-        let known = change.before.as_ref().filter(|row| now.is_none_or(|now| row.is_live(now)));
-        match &change.after {
-            Some(after) => self.put(change, known, after, &mut ops),
-            None => self.delete(change, &mut ops),
-        }
-        self.tombstone(change, &mut ops);
-        self.helpers(change, &mut ops);
+        self.write(change, now, &mut ops);
         ops
     }
 
-    fn put<'c>(&self, change: &'c RowChange, known: Option<&AnyRow>, after: &'c AnyRow, ops: &mut Vec<Op<'c>>)
+    /// The same, put anywhere.
+    pub(super) fn write<'c>(&self, change: &'c RowChange, now: Option<Millis>, ops: &mut impl Out<'c>)
+    where
+        'w: 'c,
+    {
+        // A row that has died may be gone already, with its helpers left behind: it is written as a new one.
+        let known = change.before.as_ref().filter(|row| now.is_none_or(|now| row.is_live(now)));
+        match &change.after {
+            Some(after) => self.put(change, known, after, ops),
+            None => self.delete(change, ops),
+        }
+        self.tombstone(change, ops);
+        self.helpers(change, ops);
+    }
+
+    fn put<'c>(&self, change: &'c RowChange, known: Option<&AnyRow>, after: &'c AnyRow, ops: &mut impl Out<'c>)
     where
         'w: 'c,
     {
@@ -121,74 +125,88 @@ impl<'w> Writer<'w> {
             Shape::Run => {
                 let (set, ran_at) = runs(self.names, table, key);
                 // Two members of equal score and different JSON would both stay.
-                ops.push(op("ZREMRANGEBYSCORE", set.clone(), [Arg::text(ran_at.clone()), Arg::text(ran_at.clone())]));
-                ops.push(op("ZADD", set.clone(), [Arg::text(ran_at.clone()), Arg::text(json(table, after))]));
+                ops.op("ZREMRANGEBYSCORE", set.clone(), [Arg::text(ran_at.clone()), Arg::text(ran_at.clone())]);
+                ops.op("ZADD", set.clone(), [Arg::text(ran_at.clone()), Arg::text(json(table, after))]);
                 let (revs, field) = rev_place(self.names, table, key);
-                ops.push(op("HSET", revs.clone(), [Arg::text(field), Arg::position(*rev)]));
+                ops.op("HSET", revs.clone(), [Arg::text(field), Arg::position(*rev)]);
                 return;
             }
             Shape::Cursor => {
-                let number = field(Kind::Integer, after.cell(2), false);
-                ops.push(op("SET", self.names.of(table, &suffix(table, key)), number));
+                let number = field(Kind::Integer, after.cell(2));
+                ops.op("SET", self.names.of(table, &suffix(table, key)), number);
             }
             Shape::Lease => {
                 let holder = after.cell(1);
                 let expires_at = table.column("expires_at").map(|at| after.cell(at));
                 let outside = self.names.of(table, &suffix(table, key));
-                let mut set = op("SET", outside.clone(), field(Kind::Text, holder, false));
+                ops.op("SET", outside, field(Kind::Text, holder));
                 if let (Some(Cell::Integer(end)), Expiry::ByServer) = (expires_at, self.expiry) {
-                    set.extend([Arg::text("PXAT"), Arg::text(end.max(1).to_string())]);
+                    ops.arg(Arg::text("PXAT"));
+                    ops.number(end.max(1));
                 }
-                ops.push(set);
             }
             Shape::Hash => {}
         }
         if before.is_some() && known.is_none() {
-            ops.push(op("DEL", hash.clone(), None));
+            ops.op("DEL", hash.clone(), None);
         }
         let differs = known.map_or(u64::MAX, |before| before.differs(&**after));
-        let mut set = op("HSET", hash.clone(), [Arg::text("_rev"), Arg::position(*rev)]);
-        let mut gone = op("HDEL", hash.clone(), None);
         let from = if shape(table) == Shape::Cursor { 3 } else { 0 };
+        let mut gone = Vec::new();
+        ops.begin("HSET", hash.clone());
+        ops.arg(Arg::text("_rev"));
+        ops.position(*rev);
         for (at, column) in table.columns.iter().enumerate().skip(from) {
             if column.key || differs >> at & 1 == 0 {
                 continue;
             }
-            match field(column.kind, after.cell(at), is_position(table, at)) {
-                Some(value) => set.extend([Arg::text(column.name), value]),
-                None if known.is_some() => gone.push(Arg::text(column.name)),
-                None => {}
+            match after.cell(at) {
+                Cell::Null if known.is_some() => gone.push(column.name),
+                Cell::Null => {}
+                Cell::Integer(number) => {
+                    ops.arg(Arg::text(column.name));
+                    match Position::from_i64(number).filter(|_| is_position(table, at)) {
+                        Some(position) => ops.position(position),
+                        None => ops.number(number),
+                    }
+                }
+                cell => {
+                    if let Some(value) = field(column.kind, cell) {
+                        ops.arg(Arg::text(column.name));
+                        ops.arg(value);
+                    }
+                }
             }
         }
-        ops.push(set);
-        if gone.len() > 2 {
-            ops.push(gone);
+        if !gone.is_empty() {
+            ops.op("HDEL", hash.clone(), gone.into_iter().map(Arg::text));
         }
         if let (Some(end), Expiry::ByServer) = (after.dies_at(), self.expiry)
             && known.and_then(|known| known.dies_at()) != Some(end)
         {
-            ops.push(op("PEXPIREAT", hash.clone(), [Arg::text(end.to_string())]));
+            ops.begin("PEXPIREAT", hash);
+            ops.number(end);
         }
     }
 
-    fn delete<'c>(&self, change: &'c RowChange, ops: &mut Vec<Op<'c>>) {
+    fn delete<'c>(&self, change: &'c RowChange, ops: &mut impl Out<'c>) {
         let RowChange { table, key, .. } = change;
         match shape(table) {
             Shape::Run => {
                 let (set, ran_at) = runs(self.names, table, key);
-                ops.push(op("ZREMRANGEBYSCORE", set.clone(), [Arg::text(ran_at.clone()), Arg::text(ran_at)]));
+                ops.op("ZREMRANGEBYSCORE", set.clone(), [Arg::text(ran_at.clone()), Arg::text(ran_at)]);
                 let (revs, field) = rev_place(self.names, table, key);
-                ops.push(op("HDEL", revs.clone(), [Arg::text(field)]));
+                ops.op("HDEL", revs.clone(), [Arg::text(field)]);
             }
-            Shape::Hash => ops.push(op("DEL", row_hash(self.names, table, key), None)),
+            Shape::Hash => ops.op("DEL", row_hash(self.names, table, key), None),
             Shape::Lease | Shape::Cursor => {
-                ops.push(op("DEL", row_hash(self.names, table, key), None));
-                ops.push(op("DEL", self.names.of(table, &suffix(table, key)), None));
+                ops.op("DEL", row_hash(self.names, table, key), None);
+                ops.op("DEL", self.names.of(table, &suffix(table, key)), None);
             }
         }
     }
 
-    fn tombstone<'c>(&self, change: &'c RowChange, ops: &mut Vec<Op<'c>>)
+    fn tombstone<'c>(&self, change: &'c RowChange, ops: &mut impl Out<'c>)
     where
         'w: 'c,
     {
@@ -196,29 +214,36 @@ impl<'w> Writer<'w> {
         let short = table.tombstones == Tombstones::Short;
         let (hash, set) = (self.names.tombstones(table), self.names.buried_at(table));
         if after.is_none() && *rev != Position::ZERO {
-            ops.push(op("HSET", hash, [Arg::text(&**key), Arg::position(*rev)]));
+            ops.op("HSET", hash, [Arg::text(&**key), Arg::position(*rev)]);
             if short {
-                ops.push(op("ZADD", set, [Arg::text(at.to_string()), Arg::text(&**key)]));
+                ops.op("ZADD", set, [Arg::text(at.to_string()), Arg::text(&**key)]);
             }
         } else if *buried {
-            ops.push(op("HDEL", hash, [Arg::text(&**key)]));
+            ops.op("HDEL", hash, [Arg::text(&**key)]);
             if short {
-                ops.push(op("ZREM", set, [Arg::text(&**key)]));
+                ops.op("ZREM", set, [Arg::text(&**key)]);
             }
         }
     }
 
     /// Index entries and the sets that other tools read.
-    fn helpers<'c>(&self, change: &'c RowChange, ops: &mut Vec<Op<'c>>)
+    fn helpers<'c>(&self, change: &'c RowChange, ops: &mut impl Out<'c>)
     where
         'w: 'c,
     {
         let table = change.table;
         let (before, after) = (change.before.as_ref(), change.after.as_ref());
-        for index in std::iter::once("pk").chain(table.indexes.iter().map(|index| index.name)) {
-            let Ok(order) = index_order(table, index) else { continue };
-            let entry = |row: &AnyRow| entry(table, row, &order);
-            self.swap(self.names.index(table, index), before.map(&entry), after.map(&entry), ops);
+        for (set, order) in self.names.orders(table) {
+            match (before, after) {
+                (None, Some(row)) => {
+                    ops.op("ZADD", set, [Arg::text("0")]);
+                    ops.entry(table, row, order);
+                }
+                _ => {
+                    let entry = |row: &AnyRow| entry(table, row, order);
+                    swap(set, before.map(entry), after.map(entry), ops);
+                }
+            }
         }
         for multi in table.multi_indexes {
             let entries = |row: Option<&AnyRow>| -> Vec<Arg<'static>> {
@@ -228,10 +253,10 @@ impl<'w> Writer<'w> {
             let (old, new) = (entries(before), entries(after));
             let set = self.names.index(table, multi.name);
             for gone in old.iter().filter(|entry| !new.contains(entry)) {
-                ops.push(op("ZREM", set, [gone.clone()]));
+                ops.op("ZREM", set, [gone.clone()]);
             }
             for added in new.into_iter().filter(|entry| !old.contains(entry)) {
-                ops.push(op("ZADD", set, [Arg::text("0"), added]));
+                ops.op("ZADD", set, [Arg::text("0"), added]);
             }
         }
         for index in table.indexes.iter().filter(|index| index.unique) {
@@ -239,8 +264,12 @@ impl<'w> Writer<'w> {
             let value = |row: Option<&AnyRow>| row.and_then(|row| unique_value(table, index.columns, row));
             let (old, new) = (value(before), value(after));
             if old != new {
-                ops.extend(old.map(|old| op("HDEL", hash.clone(), [Arg::text(old)])));
-                ops.extend(new.map(|new| op("HSET", hash.clone(), [Arg::text(new), Arg::text(&*change.key)])));
+                if let Some(old) = old {
+                    ops.op("HDEL", hash.clone(), [Arg::text(old)]);
+                }
+                if let Some(new) = new {
+                    ops.op("HSET", hash, [Arg::text(new), Arg::text(&*change.key)]);
+                }
             }
         }
         if before.is_some_and(|before| after.is_some_and(|after| before.differs(&**after) == 0)) {
@@ -252,16 +281,20 @@ impl<'w> Writer<'w> {
         };
         let (old, new) = (fixed(before), fixed(after));
         let gone = old.iter().filter(|member| !new.contains(member)).cloned();
-        ops.extend(gone.map(Member::removed));
-        ops.extend(new.into_iter().filter(|member| !old.contains(member)).map(Member::added));
+        gone.for_each(|member| member.remove(ops));
+        new.into_iter().filter(|member| !old.contains(member)).for_each(|member| member.add(ops));
     }
+}
 
-    fn swap<'c>(&self, set: &'c str, old: Option<Arg<'static>>, new: Option<Arg<'static>>, ops: &mut Vec<Op<'c>>) {
-        if old == new {
-            return;
-        }
-        ops.extend(old.map(|old| op("ZREM", set, [old])));
-        ops.extend(new.map(|new| op("ZADD", set, [Arg::text("0"), new])));
+fn swap<'c>(set: &'c str, old: Option<Arg<'static>>, new: Option<Arg<'static>>, ops: &mut impl Out<'c>) {
+    if old == new {
+        return;
+    }
+    if let Some(old) = old {
+        ops.op("ZREM", set, [old]);
+    }
+    if let Some(new) = new {
+        ops.op("ZADD", set, [Arg::text("0"), new]);
     }
 }
 
@@ -332,17 +365,17 @@ struct Member<'m> {
 }
 
 impl<'m> Member<'m> {
-    fn added(self) -> Op<'m> {
+    fn add(self, ops: &mut impl Out<'m>) {
         let member = Arg::text(self.member);
         match self.score {
-            Some(score) => op("ZADD", self.set, [score, member]),
-            None => op("SADD", self.set, [member]),
+            Some(score) => ops.op("ZADD", self.set, [score, member]),
+            None => ops.op("SADD", self.set, [member]),
         }
     }
 
-    fn removed(self) -> Op<'m> {
+    fn remove(self, ops: &mut impl Out<'m>) {
         let member = Arg::text(self.member);
-        op(if self.score.is_some() { "ZREM" } else { "SREM" }, self.set, [member])
+        ops.op(if self.score.is_some() { "ZREM" } else { "SREM" }, self.set, [member]);
     }
 }
 
@@ -414,12 +447,4 @@ fn json(table: &TableDef, row: &AnyRow) -> String {
     }
     text.push('}');
     text
-}
-
-fn op<'c>(name: &'static str, key: impl Into<Cow<'c, str>>, rest: impl IntoIterator<Item = Arg<'c>>) -> Op<'c> {
-    let mut op = Vec::with_capacity(4);
-    op.push(Arg::text(name));
-    op.push(Arg::text(key));
-    op.extend(rest);
-    op
 }

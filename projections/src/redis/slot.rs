@@ -3,9 +3,10 @@ use std::collections::BTreeMap;
 use tasklog_log::{Millis, Position};
 
 use super::{
-    Arg, Expiry, Names, Op,
+    Expiry, Names,
     names::suffix,
     shape::{Shape, Writer, rev_place, row_hash, shape},
+    words::Words,
 };
 use crate::{Held, RowChange, TableDef, Tombstones};
 
@@ -129,12 +130,11 @@ pub fn slots(names: &Names, expiry: Expiry, table: &'static TableDef, key: &str,
     }
     let change = creation(table, key, said);
     let mut slots = Slots::new();
-    let writer = Writer { names, expiry };
-    for op in writer.ops(&change, None) {
-        places(&op, &mut |place| {
-            slots.insert(place.slot(), place.value.to_vec());
-        });
-    }
+    let mut words = Words::default();
+    words.write(&Writer { names, expiry }, &change);
+    words.places(&mut |place| {
+        slots.insert(place.slot(), place.value.to_vec());
+    });
     slots
 }
 
@@ -169,39 +169,6 @@ impl Place<'_> {
             What::Text => Slot::Text { key },
             What::Expiry => Slot::Expiry { key },
         }
-    }
-}
-
-/// What a command of a creation leaves in the key space.
-pub(super) fn places<'o>(op: &'o Op<'_>, meet: &mut dyn FnMut(Place<'o>)) {
-    // Positions that are written here are real: there are no other arguments.
-    let word = |arg: &'o Arg<'_>| -> &'o [u8] {
-        match arg {
-            Arg::Bytes(bytes) => bytes,
-            Arg::Place(_) | Arg::Entry(..) => &[],
-        }
-    };
-    let [name, key, rest @ ..] = &op[..] else { return };
-    let key = word(key);
-    match (word(name), rest) {
-        (b"HSET", pairs) => {
-            for pair in pairs.chunks_exact(2) {
-                meet(Place { what: What::Field, key, member: word(&pair[0]), value: word(&pair[1]) });
-            }
-        }
-        (b"ZADD", [score, member]) => {
-            meet(Place { what: What::Scored, key, member: word(member), value: word(score) });
-        }
-        (b"SADD", [member]) => meet(Place { what: What::Member, key, member: word(member), value: b"1" }),
-        (b"SET", [value, end @ ..]) => {
-            if let [_, at] = end {
-                meet(Place { what: What::Expiry, key, member: &[], value: word(at) });
-            }
-            meet(Place { what: What::Text, key, member: &[], value: word(value) });
-        }
-        (b"PEXPIREAT", [at]) => meet(Place { what: What::Expiry, key, member: &[], value: word(at) }),
-        // What removes leaves nothing.
-        _ => {}
     }
 }
 

@@ -172,8 +172,7 @@ impl Iterator for Entries<'_> {
             if let Some(kept) = self.block.next() {
                 return Some(Ok(kept));
             }
-            let (table, block) = self.blocks.next()?;
-            match self.read(table, block) {
+            match self.next_block()?.and_then(|(table, block)| self.kept(table, &block)) {
                 Ok(kept) => self.block = kept.into_iter(),
                 Err(error) => return Some(Err(error)),
             }
@@ -182,8 +181,14 @@ impl Iterator for Entries<'_> {
 }
 
 impl Entries<'_> {
-    fn read(&mut self, table: usize, entry: &BlockEntry) -> Result<Vec<Kept>, StoreError> {
-        let BlockEntry(_, place, bytes, raw, count) = entry;
+    /// The next block, decompressed, and its table: for whoever takes entries out of it at once.
+    pub(super) fn next_block(&mut self) -> Option<Result<(usize, Vec<u8>), StoreError>> {
+        let (table, block) = self.blocks.next()?;
+        Some(self.read(block).map(|block| (table, block)))
+    }
+
+    fn read(&mut self, entry: &BlockEntry) -> Result<Vec<u8>, StoreError> {
+        let BlockEntry(_, place, bytes, raw, _) = entry;
         let skipped = place.checked_sub(self.at).ok_or_else(|| self.file.damaged("its blocks are out of order"))?;
         let mut stored = vec![0; *bytes as usize];
         io::copy(&mut (&mut self.bytes).take(skipped), &mut io::sink())
@@ -194,12 +199,15 @@ impl Entries<'_> {
                 _ => of_io(error),
             })?;
         self.at = place + u64::from(*bytes);
-        let damaged = |why: String| self.file.damaged(&why);
-        let block = decompress(&stored, *raw, BLOCK_BYTES_MAX).map_err(damaged)?;
-        let mut left = &block[..];
-        let mut entries = Vec::with_capacity(*count as usize);
+        decompress(&stored, *raw, BLOCK_BYTES_MAX).map_err(|why| self.file.damaged(&why))
+    }
+
+    fn kept(&self, table: usize, block: &[u8]) -> Result<Vec<Kept>, StoreError> {
+        let mut left = block;
+        let mut entries = Vec::new();
         while !left.is_empty() {
-            let Entry { key, rev, body, bytes } = decode_entry(&mut left).map_err(damaged)?;
+            let entry = decode_entry(&mut left).map_err(|why| self.file.damaged(&why))?;
+            let Entry { key, rev, body, bytes } = entry;
             let (deleted_at, dies_at) = match &body {
                 Body::Row(cells) => (None, dies_at(PROJECTED[table], cells)),
                 Body::Tombstone(deleted_at) => (Some(*deleted_at), None),

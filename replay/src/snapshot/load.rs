@@ -5,7 +5,7 @@ use tasklog_projections::{Held, PROJECTED, RowChange, TableDef, View};
 
 use super::{
     SnapshotInfo,
-    file::{File, Kept},
+    file::File,
     format::{Body, Entry, decode_entry, row_of},
 };
 
@@ -145,8 +145,14 @@ impl Snapshot {
         let to = Checkpoint { log: from.log, ..self.checkpoint };
         let wanted = |at: usize| tables.iter().any(|table| table.name == PROJECTED[at].name);
         let mut changes = Vec::new();
-        for kept in self.file.entries(&*self.blobs, wanted) {
-            changes.push(self.change(&kept?)?);
+        let mut blocks = self.file.entries(&*self.blobs, wanted);
+        while let Some(block) = blocks.next_block() {
+            let (table, block) = block?;
+            let mut left = &block[..];
+            while !left.is_empty() {
+                let entry = decode_entry(&mut left).map_err(|why| self.file.damaged(&why))?;
+                changes.push(self.change(PROJECTED[table], &entry)?);
+            }
             if changes.len() >= LOAD_ROWS {
                 view.apply(&changes, &from, &from)?;
                 changes.clear();
@@ -156,13 +162,11 @@ impl Snapshot {
         Ok(to)
     }
 
-    fn change(&self, kept: &Kept) -> Result<RowChange, StoreError> {
-        let table = PROJECTED[kept.table];
-        let entry = decode_entry(&mut &kept.bytes[..]).map_err(|why| self.file.damaged(&why))?;
+    fn change(&self, table: &'static TableDef, entry: &Entry<'_>) -> Result<RowChange, StoreError> {
         let (after, at) = match &entry.body {
             Body::Row(cells) => (Some(row_of(table, cells)?), self.checkpoint.recorded_at),
             Body::Tombstone(deleted_at) => (None, *deleted_at),
         };
-        Ok(RowChange { table, key: kept.key.clone(), before: None, buried: false, after, rev: kept.rev, at })
+        Ok(RowChange { table, key: entry.key.into(), before: None, buried: false, after, rev: entry.rev, at })
     }
 }

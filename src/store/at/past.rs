@@ -5,7 +5,10 @@ use tasklog_log::{Checkpoint, Log, Millis, Position, StoreError};
 use tasklog_projections::{
     AnyRow, Held, PROJECTED, RowChange, Scan, TableDef, View, facts, memory::MemoryView, sqlite::SqliteView,
 };
-use tasklog_replay::{LogThrough, Moment, Past, as_of::RowAt, snapshot::Snapshots};
+use tasklog_replay::{
+    LogThrough, Moment, Past,
+    snapshot::{Snapshots, TOMBSTONES_MS},
+};
 
 use super::{
     super::{pool::Look, scratch::ScratchStore},
@@ -199,9 +202,17 @@ struct AtView<'a> {
 }
 
 impl AtView<'_> {
-    fn row(&self, table: &'static TableDef, key: &str) -> Result<RowAt, StoreError> {
-        let past = Past { log: self.log, passed_over: &self.read.passed_over, snapshots: Some(&self.read.snapshots) };
-        past.row(self.live, table, key, self.read.moment.at.position)
+    fn past(&self) -> Past<'_> {
+        Past { log: self.log, passed_over: &self.read.passed_over, snapshots: Some(&self.read.snapshots) }
+    }
+
+    fn row(&self, table: &'static TableDef, key: &str) -> Result<Option<Held>, StoreError> {
+        let origin = &self.read.origin;
+        // Tables that began with a snapshot have what it had.
+        let configured = Millis::try_from(origin.config.tombstone_retention.as_millis()).unwrap_or(TOMBSTONES_MS);
+        // The time of a recording stands still between commands, also for whoever forgets tombstones.
+        let remembered = if origin.recording.is_some() { 0 } else { configured.min(TOMBSTONES_MS) };
+        self.past().held(self.live, table, key, self.read.moment.at.position, remembered)
     }
 
     /// The facts about the log are today's: so is what a fold passes over.
@@ -226,7 +237,7 @@ impl View for AtView<'_> {
                 return Ok(found);
             }
         }
-        Ok(self.row(table, key)?.held())
+        self.row(table, key)
     }
 
     fn tombstone(&self, table: &'static TableDef, key: &str) -> Result<Option<Position>, StoreError> {
@@ -239,7 +250,7 @@ impl View for AtView<'_> {
                 return Ok(found);
             }
         }
-        Ok(self.row(table, key)?.tombstone())
+        Ok(self.past().row(self.live, table, key, self.read.moment.at.position)?.tombstone())
     }
 
     fn any_tombstone(&self, table: &'static TableDef) -> Result<bool, StoreError> {

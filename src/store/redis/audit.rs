@@ -25,12 +25,16 @@ use tasklog_log::{
 use tasklog_projections::{
     Held, PROJECTED, TableDef, View, facts,
     redis::{Asked, Expiry, Flaw, Own, RedisView, Repaired, Said, Seen, Slot, locate, shown, slots},
-    sqlite::SqliteView,
 };
 use tasklog_replay::{Difference, Finding, Problem, Report, Verifier, snapshot::Snapshots};
 
 use super::{rebuild::Repairs, turn::Turn};
-use crate::store::{archive, scratch::Scratch, snapshots::begin_with, sqlite::VERIFY_PAGE_EVENTS};
+use crate::store::{
+    archive,
+    scratch::{LazyScratch, LazyView},
+    snapshots::begin_with,
+    sqlite::VERIFY_PAGE_EVENTS,
+};
 
 /// Entities looked at, and repaired, by one script.
 const ENTITIES_PER_LOOK: usize = 64;
@@ -71,7 +75,7 @@ impl Default for Bounds {
 pub(super) struct Audit<'a> {
     log: &'a RedisLog,
     pub(super) live: &'a RedisView,
-    pub(super) fresh: SqliteView<'a>,
+    pub(super) fresh: LazyView<'a>,
     pub(super) verifier: Verifier,
     pub(super) tables: &'a [&'static TableDef],
     mode: Mode,
@@ -91,10 +95,9 @@ pub(in crate::store) fn verify(
     live: &RedisView,
     mut note: impl FnMut(Position),
 ) -> Result<Report, StoreError> {
-    let scratch = Scratch::new()?;
+    let scratch = LazyScratch::default();
     let mut audit = Audit::new(log, live, &scratch, &PROJECTED, Mode::Verify, Bounds::default())?;
-    audit.replay(&mut note)?;
-    audit.run()?;
+    audit.run(&mut note)?;
     let reached = audit.verifier.position();
     Ok(audit.verifier.end(reached))
 }
@@ -103,7 +106,7 @@ impl<'a> Audit<'a> {
     pub(super) fn new(
         log: &'a RedisLog,
         live: &'a RedisView,
-        scratch: &'a Scratch,
+        scratch: &'a LazyScratch,
         tables: &'a [&'static TableDef],
         mode: Mode,
         bounds: Bounds,
@@ -133,7 +136,7 @@ impl<'a> Audit<'a> {
     }
 
     /// Begins with the newest usable snapshot, if there is one, instead of the first event.
-    pub(super) fn begin_with(&mut self, snapshots: &Snapshots, scratch: &'a Scratch) -> Result<(), StoreError> {
+    pub(super) fn begin_with(&mut self, snapshots: &Snapshots, scratch: &'a LazyScratch) -> Result<(), StoreError> {
         let head = self.log.head()?.position;
         let fresh = &mut self.fresh;
         let (at, half) =
@@ -155,10 +158,13 @@ impl<'a> Audit<'a> {
         self.repairs.clone()
     }
 
-    /// Replays the log so far. Nothing is compared, and nothing repaired, before.
-    pub(super) fn replay(&mut self, note: &mut dyn FnMut(Position)) -> Result<(), StoreError> {
+    /// Replays the log so far. Nothing is compared, and nothing repaired, before. `note` hears how far it has come, and how
+    /// many events are left.
+    pub(super) fn replay(&mut self, note: &mut dyn FnMut(Position, u64)) -> Result<(), StoreError> {
         let head = self.log.head()?.position;
-        self.fold_to(head, note)?;
+        let mut note = |at: Position| note(at, head.0.saturating_sub(at.0));
+        note(self.verifier.position());
+        self.fold_to(head, &mut note)?;
         self.verifier.report().head = head;
         Ok(())
     }

@@ -2,15 +2,17 @@
 
 use std::{
     collections::{BTreeSet, HashSet, VecDeque},
-    thread, vec,
+    sync::mpsc::{Sender, channel},
+    thread::{self, Scope, ScopedJoinHandle},
+    vec,
 };
 
-use tasklog_log::StoreError;
+use tasklog_log::{Position, StoreError};
 use tasklog_projections::{
     Cell, RowChange, Scan, TableDef, Tombstones, View as _,
     redis::{
-        Asked, Bulk, BulkPage, Expected, Found, KeyWalk, Notes, Prints, RedisView, Role, Said, Slot, Sums, creation,
-        locate, row_key_of,
+        Asked, Bulk, BulkPage, Element, Expected, Found, KeyWalk, Notes, Prints, RedisView, Role, Said, Slot, Sums,
+        creation, locate, row_key_of,
     },
 };
 
@@ -25,40 +27,49 @@ const SUSPECTS_MAX: usize = 10_000;
 /// How often it is begun, if connections break.
 const ATTEMPTS_MAX: usize = 3;
 
-impl Audit<'_> {
-    /// Compares everything.
-    pub(super) fn run(&mut self) -> Result<(), StoreError> {
-        for attempt in 1.. {
-            let result = self.unequal().and_then(|tables| match &tables[..] {
-                [] => Ok(()),
-                tables => self.look_through(tables),
-            });
-            match result {
-                // What was done already is not done again.
-                Err(error) if attempt < ATTEMPTS_MAX && error.is_retryable() => {}
-                result => return result,
+/// So few events before the end of the replay, the helpers are read. That server and fold work at the same time is worth
+/// more than what writers change meanwhile.
+const EVENTS_LEFT_MAX: u64 = 500_000;
+
+impl<'a> Audit<'a> {
+    /// Replays the log so far and compares everything.
+    pub(super) fn run(&mut self, note: &mut dyn FnMut(Position)) -> Result<(), StoreError> {
+        let (live, tables) = (self.live, self.tables);
+        thread::scope(|scope| {
+            let mut summing = Summing::start(scope, live, tables)?;
+            self.replay(&mut |at, left| {
+                if left <= EVENTS_LEFT_MAX {
+                    summing.begin();
+                }
+                note(at);
+            })?;
+            for attempt in 1.. {
+                let result = self.unequal(summing).and_then(|tables| match &tables[..] {
+                    [] => Ok(()),
+                    tables => self.look_through(tables),
+                });
+                match result {
+                    // What was done already is not done again.
+                    Err(error) if attempt < ATTEMPTS_MAX && error.is_retryable() => {}
+                    result => return result,
+                }
+                summing = Summing::start(scope, live, tables)?;
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// The tables in which something may be wrong: rows and what they put into helpers are added up on this thread, what
     /// the helpers hold on another one.
-    fn unequal(&mut self) -> Result<Vec<&'static TableDef>, StoreError> {
-        let prints = Prints::default();
-        let mut given = Sums::new(prints.clone());
-        let (live, tables) = (self.live, self.tables);
-        let mut found = thread::scope(|scope| {
-            let found = move || sum_keys(live, tables, Sums::new(prints));
-            let found = thread::Builder::new().name("tasklog-look-through".into()).spawn_scoped(scope, found);
-            let found = found.map_err(|error| StoreError::unavailable_because("starting a thread", error))?;
-            self.verifier.report().rows = 0;
-            let mut walk = Walk::new(self, tables);
-            let rows = self.rows(&mut walk, &mut Notes::Sums(&mut given), true);
-            let found = found.join().map_err(|_| StoreError::unavailable("looking through the keys panicked"))?;
-            rows.and(found)
-        })?;
-        Ok(tables.iter().copied().filter(|table| !given.is_same(&mut found, table)).collect())
+    fn unequal(&mut self, summing: Summing<'_>) -> Result<Vec<&'static TableDef>, StoreError> {
+        summing.begin();
+        let mut given = Sums::new(summing.prints.clone());
+        self.verifier.report().rows = 0;
+        let mut walk = Walk::new(self, self.tables);
+        let rows = self.rows(&mut walk, &mut Notes::Sums(&mut given), true);
+        let found = summing.thread.join().map_err(|_| StoreError::unavailable("looking through the keys panicked"))?;
+        let mut found = rows.and(found)?;
+        Ok(self.tables.iter().copied().filter(|table| !given.is_same(&mut found, table)).collect())
     }
 
     /// Looks for what is wrong in some tables.
@@ -84,7 +95,7 @@ impl Audit<'_> {
             return Ok(folder.entities().count() as u64);
         }
         tables.iter().try_fold(0, |sum, table| {
-            Ok(sum + self.fresh.count(table, &Scan::all("pk"))? + self.fresh.count_tombstones(table)?)
+            Ok(sum + self.fresh.count(table, &Scan::all("pk"))? + self.fresh.made()?.count_tombstones(table)?)
         })
     }
 
@@ -139,12 +150,12 @@ impl Audit<'_> {
     ) -> Result<Option<KeyWalk>, StoreError> {
         match met {
             Met::Key(key) => {
-                let found = expected.meet_key(&key);
+                let found = expected.meet_key(key);
                 if found == Found::Known {
                     return Ok(None);
                 }
                 // A name that is no text is none of the tables'.
-                let Ok(key) = String::from_utf8(key) else { return Ok(None) };
+                let Ok(key) = String::from_utf8(key.to_vec()) else { return Ok(None) };
                 match locate(self.live.names(), &key) {
                     Some((table, _)) if !tables.iter().any(|wanted| wanted.name == table.name) => {}
                     Some((table, Role::Row(row))) if found == Found::Unknown => self.suspect(table, &row, None),
@@ -165,18 +176,18 @@ impl Audit<'_> {
         table: &'static TableDef,
         role: &Role,
         name: &str,
-        element: (Vec<u8>, Vec<u8>),
+        element: Element<'_>,
         expected: &mut Expected,
     ) -> Result<(), StoreError> {
         if expected.meet_element(self.live.names(), table, role, name, &element) != Found::Unknown {
             return Ok(());
         }
-        match role.owner(table, name, &element.0, &element.1) {
+        match role.owner(table, name, element.0, element.1) {
             (Some(key), slot) => {
                 self.suspect(table, &key, [slot]);
                 Ok(())
             }
-            (None, slot) => self.without_owner(table, &slot, &element.0, name),
+            (None, slot) => self.without_owner(table, &slot, element.0, name),
         }
     }
 
@@ -202,12 +213,44 @@ impl Audit<'_> {
     }
 }
 
+/// A thread that adds up what the keys of some tables hold, once it is told to begin.
+struct Summing<'s> {
+    prints: Prints,
+    begin: Sender<()>,
+    thread: ScopedJoinHandle<'s, Result<Sums, StoreError>>,
+}
+
+impl<'s> Summing<'s> {
+    fn start<'a>(
+        scope: &'s Scope<'s, 'a>,
+        live: &'a RedisView,
+        tables: &'a [&'static TableDef],
+    ) -> Result<Self, StoreError> {
+        let (begin, begun) = channel();
+        let prints = Prints::default();
+        let sums = Sums::new(prints.clone());
+        let found = move || match begun.recv() {
+            Ok(()) => sum_keys(live, tables, sums),
+            Err(_) => Err(StoreError::unavailable("there is nothing to compare the keys with")),
+        };
+        let thread = thread::Builder::new().name("tasklog-look-through".into()).spawn_scoped(scope, found);
+        let thread = thread.map_err(|error| StoreError::unavailable_because("starting a thread", error))?;
+        Ok(Self { prints, begin, thread })
+    }
+
+    /// Tells it to begin, if it has not been told yet.
+    fn begin(&self) {
+        // A thread that has ended has begun.
+        let _ = self.begin.send(());
+    }
+}
+
 /// What a walk over all keys meets.
 enum Met<'m> {
     /// A key of the tables, or somebody else's.
-    Key(Vec<u8>),
+    Key(&'m [u8]),
     /// An element of a key.
-    Element(&'static TableDef, &'m Role, &'m str, (Vec<u8>, Vec<u8>)),
+    Element(&'static TableDef, &'m Role, &'m str, Element<'m>),
     /// A key of a wrong type, and what the server says of it.
     WrongType(&'static TableDef, &'m str, String),
     /// There is time for something else.
@@ -250,12 +293,12 @@ fn walk_keys(
         }
         match (page, &of) {
             (BulkPage::Elements(page), Some((table, role))) => {
-                for element in page {
+                for element in page.iter() {
                     meet(Met::Element(table, role, &name, element))?;
                 }
             }
             (BulkPage::Elements(page), None) => {
-                for (key, _) in page {
+                for (key, _) in page.iter() {
                     let found = meet(Met::Key(key))?;
                     let is_new = |walk: &KeyWalk| !known.contains(&walk.name);
                     let found = found.filter(|walk| is_new(walk));
@@ -298,11 +341,11 @@ fn sum_keys(live: &RedisView, tables: &[&'static TableDef], mut sums: Sums) -> R
     walk_keys(live, &mut bulk, tables, &mut |met| {
         match met {
             Met::Key(key) => {
-                if let Some(table) = row_key_of(names, &key) {
-                    sums.meet_key(table, &key);
+                if let Some(table) = row_key_of(names, key) {
+                    sums.meet_key(table, key);
                     return Ok(None);
                 }
-                let Ok(key) = String::from_utf8(key) else { return Ok(None) };
+                let Ok(key) = String::from_utf8(key.to_vec()) else { return Ok(None) };
                 match locate(names, &key) {
                     Some((table, Role::Row(_))) => sums.meet_key(table, key.as_bytes()),
                     Some((table, Role::Foreign)) => sums.set_unequal(table),
@@ -398,7 +441,7 @@ impl Behind {
                 Ok(page.into_iter().map(|held| creation(table, &held.row.key(), &Said::Row(held.clone()))).collect())
             }
             Self::Deletion(after) => {
-                let page = audit.fresh.tombstones_page(table, after.as_deref(), PAGE_ENTITIES)?;
+                let page = audit.fresh.made()?.tombstones_page(table, after.as_deref(), PAGE_ENTITIES)?;
                 *self = match page.last().filter(|_| page.len() == PAGE_ENTITIES) {
                     Some((last, _)) => Self::Deletion(Some(last.clone())),
                     None => {

@@ -13,7 +13,7 @@ use tasklog_projections::{
 use tasklog_testing::RedisServer;
 
 use super::super::audit::{Audit, Bounds, Mode};
-use crate::{StoreUrl, TaskStore, store::scratch::Scratch, wire};
+use crate::{StoreUrl, TaskStore, store::scratch::LazyScratch, wire};
 
 /// Nothing fits: rows go to the scratch file at once, and helpers are read through in many parts.
 const NARROW: Bounds = Bounds { kept_rows: 100, part_entities: 50 };
@@ -22,10 +22,9 @@ fn findings(url: &RedisUrl, bounds: Bounds) -> Vec<String> {
     let link = Arc::new(Link::new(Connector::new(url.clone())));
     let log = RedisLog::open(Arc::clone(&link), Time::Server).unwrap();
     let live = RedisView::new(link, &url.prefix, Expiry::ByServer);
-    let scratch = Scratch::new().unwrap();
+    let scratch = LazyScratch::default();
     let mut audit = Audit::new(&log, &live, &scratch, &PROJECTED, Mode::Verify, bounds).unwrap();
-    audit.replay(&mut |_| {}).unwrap();
-    audit.run().unwrap();
+    audit.run(&mut |_| {}).unwrap();
     assert_eq!(audit.verifier.unflushed().is_none(), bounds.kept_rows == NARROW.kept_rows, "it was spilled");
     let mut found: Vec<_> = audit.verifier.report().findings.iter().map(ToString::to_string).collect();
     found.sort();
@@ -36,10 +35,9 @@ fn repaired(url: &RedisUrl, bounds: Bounds) -> u64 {
     let link = Arc::new(Link::new(Connector::new(url.clone())));
     let log = RedisLog::open(Arc::clone(&link), Time::Server).unwrap();
     let live = RedisView::new(link, &url.prefix, Expiry::ByServer);
-    let scratch = Scratch::new().unwrap();
+    let scratch = LazyScratch::default();
     let mut audit = Audit::new(&log, &live, &scratch, &PROJECTED, Mode::Repair(None), bounds).unwrap();
-    audit.replay(&mut |_| {}).unwrap();
-    audit.run().unwrap();
+    audit.run(&mut |_| {}).unwrap();
     assert_eq!(audit.repairs().position, log.head().unwrap().position);
     audit.repairs().repaired
 }

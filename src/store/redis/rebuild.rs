@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     blobs::RedisBlobs,
-    store::{Begin, migrate, scratch::Scratch},
+    store::{Begin, migrate, scratch::LazyScratch},
 };
 
 /// What a repair in place has done.
@@ -89,14 +89,13 @@ fn repair(
     let url = link.connector().url();
     let prefix = &url.prefix;
     let reader = Reader::open(link, prefix, time)?;
-    let scratch = Scratch::new()?;
+    let scratch = LazyScratch::default();
     let mut audit = Audit::new(&reader.log, &reader.view, &scratch, tables, Mode::Repair(turn), Bounds::default())?;
     if begin == Begin::WithSnapshot {
         let quarantined = facts::quarantined(&reader.view)?;
         audit.begin_with(&Snapshots::new(Arc::new(RedisBlobs::new(url))).passing_over(quarantined), &scratch)?;
     }
-    audit.replay(note)?;
-    audit.run()?;
+    audit.run(note)?;
     let repairs = audit.repairs();
     if repairs.in_the_way.is_empty() {
         let versions: Vec<_> =
