@@ -57,9 +57,9 @@ use self::{
     tree::TreeKeeper,
 };
 use crate::{
-    backend::{MemoryBackend, RedisBackend, SqliteBackend},
+    backend::{MemoryBackend, RedisBackend, RedisBackendOptions, SqliteBackend},
     command::{AnyCommand, Command, CommandOptions, Reply, typed_answer},
-    committer::{Committer, Pending},
+    committer::{Committer, Lanes, Pending},
     config::Config,
     engine::{Answers, AnyReply, Engine, Request},
     follow::{FollowOptions, Follower, MemorySource, OpenedSource, open_source},
@@ -131,7 +131,7 @@ struct Inner {
     // The readers go first: the last connection to be closed folds the write-ahead log into the file, and only the
     // writer's can. Then the committer finishes what was accepted, while the lock still stands.
     read: ReadSide,
-    committer: Option<Committer>,
+    committer: Option<Lanes>,
     read_only: Option<String>,
     clock: Arc<dyn Clock>,
     actor: Arc<str>,
@@ -197,7 +197,7 @@ impl TaskStore {
             _maker: Maker::start(&read, &kept, options.snapshot_every)?,
             kept,
             _tree: None,
-            committer: Some(committer),
+            committer: Some(Lanes::one(committer)),
             read_only: None,
             read,
             clock: options.clock,
@@ -213,7 +213,20 @@ impl TaskStore {
         let redis::Prepared { read, recording, writer } = redis::prepare(url, &options)?;
         let (config, actor) = (options.config.clone(), Arc::clone(&options.actor));
         let read_only = writer.is_none().then(|| format!("{url}: it was opened for reading"));
-        let start = |writer| Committer::start(move || Engine::new(RedisBackend::open(writer)?, config, actor));
+        let start = move |writer: RedisBackendOptions| {
+            let (config, actor) = (config.clone(), Arc::clone(&actor));
+            Committer::start(move || Engine::new(RedisBackend::open(writer)?, config, actor))
+        };
+        let lanes = |writer: RedisBackendOptions| -> Result<Lanes, Error> {
+            let (recording, another) = (writer.is_recording(), writer.another());
+            let first = start(writer)?;
+            // The commands of a recording have an order.
+            Ok(if recording {
+                Lanes::one(first)
+            } else {
+                Lanes::two(first, Box::new(move || start(another.another())))
+            })
+        };
         let keeps_tree = options.keep_tree && writer.is_some();
         let keeper = keeps_tree.then(|| TreeKeeper::of_redis(url.clone(), read.time().clone())).transpose()?;
         let read = ReadSide::Redis(Box::new(read));
@@ -221,7 +234,7 @@ impl TaskStore {
         let every = if writer.is_some() { options.snapshot_every } else { 0 };
         let inner = Inner {
             _tree: keeper,
-            committer: writer.map(start).transpose()?,
+            committer: writer.map(lanes).transpose()?,
             _maker: Maker::start(&read, &kept, every)?,
             kept,
             read_only,
@@ -269,7 +282,7 @@ impl TaskStore {
             _tree: keeper,
             _maker: Maker::start(&read, &kept, options.snapshot_every)?,
             kept,
-            committer: Some(committer),
+            committer: Some(Lanes::one(committer)),
             read_only: None,
             read,
             clock: prepared.clock,
@@ -406,8 +419,7 @@ impl TaskStore {
     /// # Errors
     /// Its rejections, and the store's errors.
     pub fn run_blocking<C: Command>(&self, command: C, options: CommandOptions) -> Result<Reply<C::Answer>, Error> {
-        let pending = self.committer()?.send_blocking(Request::one(Box::new(command), options))?;
-        typed_reply::<C>(pending.answer_blocking()?)
+        typed_reply::<C>(self.send_blocking(Request::one(Box::new(command), options))?)
     }
 
     /// Decides several commands in order as one commit: each sees the effects of those before it, and the first
@@ -431,6 +443,14 @@ impl TaskStore {
         self.committer()?.send(request).await?.answer().await
     }
 
+    /// [`TaskStore::send`] for threads outside an async runtime.
+    ///
+    /// # Errors
+    /// The rejection, and the store's errors.
+    pub fn send_blocking(&self, request: Request) -> Result<AnyReply, Error> {
+        self.committer()?.send_blocking(request)?.answer_blocking()
+    }
+
     /// Queues a request from a thread outside an async runtime; the answer comes when its batch is durable.
     ///
     /// # Errors
@@ -439,7 +459,7 @@ impl TaskStore {
         Ok(QueuedAnswer(self.committer()?.send_blocking(request)?))
     }
 
-    fn committer(&self) -> Result<&Committer, StoreError> {
+    fn committer(&self) -> Result<&Lanes, StoreError> {
         self.inner.committer.as_ref().ok_or_else(|| {
             StoreError::ReadOnly(self.inner.read_only.clone().unwrap_or_else(|| "this handle takes no commands".into()))
         })

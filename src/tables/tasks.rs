@@ -84,6 +84,10 @@ impl Command for Register {
     const ABOUT: &'static str = "Registers a client write as a task";
     type Answer = Registered;
 
+    fn row(&self) -> Option<&str> {
+        self.miroir_id.as_deref()
+    }
+
     fn decide(&mut self, cx: &mut Decision<'_>) -> Result<Registered, Error> {
         let miroir_id = self.miroir_id.clone().unwrap_or_else(|| format!("mtask-{}", cx.mint_id()));
         text::key("miroir_id", &miroir_id)?;
@@ -145,6 +149,10 @@ impl Command for AttachNodeTask {
     const ABOUT: &'static str = "Attaches the task a node created for the write";
     type Answer = StatusAnswer;
 
+    fn row(&self) -> Option<&str> {
+        Some(&self.miroir_id)
+    }
+
     fn decide(&mut self, cx: &mut Decision<'_>) -> Result<StatusAnswer, Error> {
         let Self { miroir_id, node_id, task_uid } = self;
         text::key("node_id", node_id)?;
@@ -183,6 +191,10 @@ impl Command for ReplaceNodeTask {
     const NAME: &'static str = "tasks.replace_node_task";
     const ABOUT: &'static str = "Replaces a node's task after a dispatch was repeated";
     type Answer = StatusAnswer;
+
+    fn row(&self) -> Option<&str> {
+        Some(&self.miroir_id)
+    }
 
     fn decide(&mut self, cx: &mut Decision<'_>) -> Result<StatusAnswer, Error> {
         let Self { miroir_id, node_id, old_uid, new_uid, why } = self.clone();
@@ -240,6 +252,10 @@ impl Command for ReportNodeStatuses {
     const ABOUT: &'static str = "Reports what nodes say about their tasks";
     type Answer = ReportAnswer;
 
+    fn row(&self) -> Option<&str> {
+        Some(&self.miroir_id)
+    }
+
     fn decide(&mut self, cx: &mut Decision<'_>) -> Result<ReportAnswer, Error> {
         let miroir_id = &self.miroir_id;
         let row = existing(cx, miroir_id)?;
@@ -288,6 +304,10 @@ impl Command for SetStatus {
     const ABOUT: &'static str = "Sets the combined status directly";
     type Answer = StatusAnswer;
 
+    fn row(&self) -> Option<&str> {
+        Some(&self.miroir_id)
+    }
+
     fn decide(&mut self, cx: &mut Decision<'_>) -> Result<StatusAnswer, Error> {
         let Self { miroir_id, status, error } = self;
         if error.is_some() && !matches!(status, TaskStatus::Failed | TaskStatus::Canceled) {
@@ -321,6 +341,10 @@ impl Command for Cancel {
     const NAME: &'static str = "tasks.cancel";
     const ABOUT: &'static str = "Asks for a task to be canceled";
     type Answer = StatusAnswer;
+
+    fn row(&self) -> Option<&str> {
+        Some(&self.miroir_id)
+    }
 
     fn decide(&mut self, cx: &mut Decision<'_>) -> Result<StatusAnswer, Error> {
         let miroir_id = &self.miroir_id;
