@@ -100,6 +100,7 @@ pub mod query;
 pub mod rejection;
 pub mod rows;
 pub mod shared;
+pub mod size;
 pub mod store;
 pub mod tables;
 pub mod text;

@@ -31,6 +31,7 @@ mod quarantine;
 mod replay;
 mod rows;
 mod signals;
+mod size;
 mod snapshot;
 mod sql;
 mod wait;
@@ -129,6 +130,8 @@ enum Verb {
     Import(import::Import),
     /// Measure speed and size against a raw baseline in the same run
     Bench(bench::Bench),
+    /// Measure what a registry of some size takes on disk and in Redis, and forecast deployments
+    Size(size::Size),
     /// Print a shell's completion script
     Completions {
         /// The shell
@@ -239,6 +242,7 @@ fn run(verb: Verb, context: &Context) -> Result<Ended, Error> {
         Verb::Restore(verb) => verb.run(context),
         Verb::Import(verb) => verb.run(context),
         Verb::Bench(verb) => verb.run(context),
+        Verb::Size(verb) => verb.run(context),
         Verb::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "tasklog", &mut std::io::stdout());
             Ok(Ended::Well)

@@ -21,15 +21,15 @@ use crate::{Error, OpenOptions, StoreUrl, TaskStore};
 pub(crate) use writers::work;
 
 /// Keys asked for at once when a scratch prefix is looked through or deleted.
-const SCAN_KEYS: usize = 1_000;
+pub(crate) const SCAN_KEYS: usize = 1_000;
 
 /// A prefix of its own on a server, deleted when it is dropped.
-struct Scratch {
-    url: RedisUrl,
+pub(crate) struct Scratch {
+    pub(crate) url: RedisUrl,
 }
 
 impl Scratch {
-    fn new(server: &RedisUrl, what: &str) -> Self {
+    pub(crate) fn new(server: &RedisUrl, what: &str) -> Self {
         let id = Uuid::now_v7().simple();
         Self { url: RedisUrl { prefix: format!("{{bench-{what}-{id}}}"), ..server.clone() } }
     }
@@ -38,16 +38,16 @@ impl Scratch {
         StoreUrl::Redis(Box::new(self.url.clone()))
     }
 
-    fn open(&self) -> Result<TaskStore, Error> {
+    pub(crate) fn open(&self) -> Result<TaskStore, Error> {
         TaskStore::open_with(&self.store_url(), OpenOptions::default())
     }
 
-    fn connect(&self) -> Result<redis::Connection, StoreError> {
+    pub(crate) fn connect(&self) -> Result<redis::Connection, StoreError> {
         Connector::new(self.url.clone()).connect()
     }
 
     /// Every key under the prefix.
-    fn keys(&self) -> Result<Vec<Vec<u8>>, Error> {
+    pub(crate) fn keys(&self) -> Result<Vec<Vec<u8>>, Error> {
         let mut conn = self.connect()?;
         let mut keys = Vec::new();
         let mut cursor = 0_u64;

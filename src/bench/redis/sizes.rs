@@ -1,12 +1,9 @@
 use std::path::Path;
 
-use tasklog_log::{
-    StoreError,
-    redis::{RedisUrl, to_store_error},
-};
+use tasklog_log::{StoreError, redis::RedisUrl};
 use tasklog_projections::TABLES;
 
-use super::{SCAN_KEYS, Scratch, raw::Raw};
+use super::{Scratch, raw::Raw};
 use crate::{
     Error, OpenOptions, TaskStore,
     bench::{
@@ -16,6 +13,7 @@ use crate::{
     command::CommandOptions,
     engine::Request,
     generate::generate,
+    size::usage,
     store::RECORDING_FROM,
     wire,
 };
@@ -50,29 +48,13 @@ pub(super) fn sizes(_: &Plan, server: &RedisUrl, _: &Path, tell: &mut dyn FnMut(
     let mut raw = Raw::new(base.connect()?, base.url.prefix.clone());
     raw.write(&tasklog_projections::tables::tasks::DEF, &record(&ids, 1)?, RAW_BATCH)?;
     let events = LIVES as f64 * TASK_EVENTS as f64;
-    let ours = usage(&scratch, &[format!("{}:log", scratch.url.prefix).into_bytes()])?;
-    let theirs = usage(&base, &[raw.stream().into_bytes()])?;
+    let ours = usage(&scratch, &[format!("{}:log", scratch.url.prefix).into_bytes()])? as f64;
+    let theirs = usage(&base, &[raw.stream().into_bytes()])? as f64;
     tell(Figure::plain("redis_bytes_per_event", ours / events));
     tell(Figure::plain("redis_raw_bytes_per_event", theirs / events));
     tell(Figure::at_most("redis_log_ratio", ours / theirs, 1.3));
     drop(store);
     rows(server, tell)
-}
-
-/// Bytes of keys, whole and not sampled.
-fn usage(scratch: &Scratch, keys: &[Vec<u8>]) -> Result<f64, Error> {
-    let mut conn = scratch.connect()?;
-    let mut sum = 0;
-    for keys in keys.chunks(SCAN_KEYS) {
-        let mut pipe = redis::pipe();
-        for key in keys {
-            pipe.cmd("MEMORY").arg("USAGE").arg(key).arg("SAMPLES").arg(0);
-        }
-        let found: redis::RedisResult<Vec<Option<u64>>> = pipe.query(&mut conn);
-        let found = found.map_err(|error| to_store_error("asking for the size of keys", error))?;
-        sum += found.into_iter().flatten().sum::<u64>();
-    }
-    Ok(sum as f64)
 }
 
 /// The rows that a recorded day leaves.
@@ -97,7 +79,10 @@ fn rows(server: &RedisUrl, tell: &mut dyn FnMut(Figure)) -> Result<(), Error> {
         let beginning = format!("{}:{}:", scratch.url.prefix, table.key_prefix).into_bytes();
         let own: Vec<_> = keys.iter().filter(|key| key.starts_with(&beginning)).cloned().collect();
         if rows > 0 {
-            tell(Figure::plain(format!("redis_bytes_per_row_{}", table.name), usage(&scratch, &own)? / rows as f64));
+            tell(Figure::plain(
+                format!("redis_bytes_per_row_{}", table.name),
+                usage(&scratch, &own)? as f64 / rows as f64,
+            ));
         }
     }
     Ok(())
