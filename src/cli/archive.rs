@@ -14,7 +14,7 @@ use crate::{
     store::{Bound, Keep, archive},
 };
 
-const HOUR_MS: i64 = 3_600_000;
+pub(super) const HOUR_MS: i64 = 3_600_000;
 
 /// Seal the log into segments at another place, or verify these.
 ///
@@ -236,7 +236,7 @@ impl Retention {
         }
         let retention = store.retention()?;
         let Keep { events, age_ms } = retention.keep;
-        let on = retention.archive.is_some() && retention.keep != Keep::default();
+        let on = retention.is_on();
         if context.out.json {
             let value = json!({
                 "on": on, "archive": retention.archive, "keep_events": events,

@@ -59,6 +59,14 @@ impl TaskStore {
         }
     }
 
+    /// The store whose past this is; the store itself if it shows the present.
+    pub(crate) fn present(&self) -> Self {
+        match &self.inner.read {
+            ReadSide::At(read) => Self { inner: Arc::clone(read.origin()) }.present(),
+            _ => self.clone(),
+        }
+    }
+
     /// The moment that `when` names.
     ///
     /// # Errors

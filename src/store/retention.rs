@@ -12,7 +12,10 @@ use tasklog_log::{
     redis::Link,
     sqlite::SqliteLog,
 };
-use tasklog_projections::facts::{AGE, ARCHIVE, EVENTS};
+use tasklog_projections::{
+    View,
+    facts::{AGE, ARCHIVE, EVENTS},
+};
 use uuid::Uuid;
 
 use super::{
@@ -46,6 +49,14 @@ pub struct Retention {
     pub keep: Keep,
 }
 
+impl Retention {
+    /// Whether the process that writes archives and trims by itself: it needs a place, and something that is to stay.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.archive.is_some() && self.keep != Keep::default()
+    }
+}
+
 /// What a round of retention has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retained {
@@ -61,6 +72,11 @@ impl TaskStore {
     /// Lends the log alone, for whoever reads it page by page and takes long.
     pub(crate) fn read_log<T>(&self, look: impl FnOnce(&dyn Log) -> Result<T, Error>) -> Result<T, Error> {
         self.inner.read.with_log(look)
+    }
+
+    /// Lends the log as the store itself has it, without its archive, and the tables.
+    pub(crate) fn read_hot<T>(&self, look: impl FnOnce(&dyn Log, &dyn View) -> Result<T, Error>) -> Result<T, Error> {
+        self.inner.read.with_hot(look)
     }
 
     /// What the log's facts say of its retention.
@@ -139,10 +155,9 @@ impl TaskStore {
     /// # Errors
     /// As [`TaskStore::archive`] and [`TaskStore::trim`].
     pub fn retain(&self, segment_events: Option<usize>) -> Result<Option<Retained>, Error> {
-        let Retention { archive: Some(url), keep } = self.retention()? else { return Ok(None) };
-        if keep == Keep::default() {
-            return Ok(None);
-        }
+        let retention = self.retention()?;
+        let Some(url) = retention.archive.as_ref().filter(|_| retention.is_on()) else { return Ok(None) };
+        let keep = retention.keep;
         let Some(_turn) = self.take_turn()? else { return Ok(None) };
         let mut segments = 0;
         let how = Sealing {
@@ -150,7 +165,7 @@ impl TaskStore {
             segments_max: ROUND_SEGMENTS,
             all: false,
         };
-        let archived = self.archive(&url, &how, &mut |_| segments += 1)?.last();
+        let archived = self.archive(url, &how, &mut |_| segments += 1)?.last();
         let mut retained = Retained { segments, archived, trimmed: None };
         let (first, head, now, facts) =
             self.inner.read.with_hot(|log, view| Ok((log.first()?, log.head()?, log.now()?, Facts::read(view)?)))?;
