@@ -150,11 +150,18 @@ fn verify(context: &Context, url: &str) -> Result<Ended, Error> {
         }
     }
     let ok = report.findings.is_empty();
+    if !context.out.json {
+        for position in &report.damaged {
+            context
+                .out
+                .line(format!("event {position} was sealed as it stood in the log: its checksum was wrong there"))?;
+        }
+    }
     if context.out.json {
         let value = json!({
             "ok": ok, "archive": url, "segments": report.segments, "first": report.first, "last": report.last,
             "events": report.events, "commits": report.commits, "bytes": report.bytes,
-            "findings": report.findings.len(), "seconds": seconds,
+            "findings": report.findings.len(), "damaged": report.damaged, "seconds": seconds,
         });
         context.out.line(value.to_string())?;
     } else {

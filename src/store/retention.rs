@@ -132,9 +132,10 @@ impl TaskStore {
     /// Seals what the archive does not have yet. The log is read beside its writers.
     ///
     /// # Errors
-    /// `invalid` for a store in memory; see [`tasklog_log::archive::Archive::seal`].
+    /// `invalid` for a store in memory; see [`tasklog_log::archive::Archive::seal`]. A damaged event is sealed if it is
+    /// quarantined, with the bytes and the checksum that it has.
     pub fn archive(&self, url: &str, how: &Sealing, note: &mut dyn FnMut(&SegmentInfo)) -> Result<Manifest, Error> {
-        let past = archive::open(url)?;
+        let past = archive::open(url)?.passing_over(self.passed_over()?);
         match &self.inner.read {
             ReadSide::Sqlite(pool) => {
                 // Outside a transaction, which would keep the write-ahead log from being reset.
