@@ -427,3 +427,29 @@ fn damaged_events_of_one_row_are_quarantined_together() {
     store.run(["verify"]).with(0);
     store.run(["rebuild"]).with(0);
 }
+
+/// The deletion or creation that a tombstone named could not be read any more, and so the name could not be taken again: the
+/// next version is one more than the last one that can be read.
+#[test]
+fn a_name_whose_last_event_cannot_be_read_is_free_again_once_that_is_quarantined() {
+    let create = |target: &str| {
+        let args = json!({"name": "shop", "target": target, "target_verified": true});
+        json!({"command": "aliases.create", "args": args}).to_string()
+    };
+    let delete = json!({"command": "aliases.delete", "args": {"name": "shop"}}).to_string();
+    let store = Store::with(&[create("i1"), delete.clone(), create("i2"), delete]);
+    assert_eq!(store.json(["history", "aliases", "shop"]).len(), 4);
+    let conn = store.shell();
+    // The row must be gone without it too, so both ends of its second life are passed over.
+    for position in [3, 4] {
+        conn.execute("UPDATE events SET payload = x'c1' WHERE position = ?1", [position]).unwrap();
+    }
+    drop(conn);
+    store.apply(&[create("i3")]).with(3);
+    store.run(["quarantine", "3", "4", "--reason", "a bad page"]).with(0);
+    let answer = store.apply(&[create("i3")]).with(0).json().remove(0);
+    assert_eq!(answer["ok"], json!(true), "{answer}");
+    assert_eq!(store.json(["get", "aliases", "shop"])[0]["version"], 2);
+    store.run(["verify"]).with(0);
+    store.run(["rebuild"]).with(0);
+}
