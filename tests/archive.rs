@@ -375,6 +375,34 @@ fn archive_and_trim_go_on_after_they_were_killed_at_any_moment() {
     }
 }
 
+#[test]
+fn a_file_is_archived_beside_its_writer_and_whoever_would_trim_is_told_what_to_do() {
+    let on = On::file();
+    on.apply(&lines(20));
+    let writer = on.store();
+    let archive = ["archive", "--to", &on.to(), "--segment-events", "10"];
+    on.run(&archive).with(0).says(&["the place is not remembered", "is open for writing by process"]);
+    assert_eq!(on.json(&archive)["remembered"], json!(false));
+    assert_eq!(on.json(&["info"])["archive"], Value::Null);
+    // The writer has not been disturbed, and what was sealed is whole.
+    let register = tasks::Register { miroir_id: Some("beside".into()), ..tasks::Register::default() };
+    assert!(writer.run_blocking(register, CommandOptions::default()).unwrap().changed);
+    let sealed = on.json(&["archive", "--to", &on.to(), "--verify"]);
+    assert_eq!((&sealed["ok"], sealed["events"].as_u64().is_some_and(|events| events >= 50)), (&json!(true), true));
+    on.run(&["trim"]).with(3).says(&["is open for writing by process", "tasklog retention --archive URL"]);
+    on.run(&["retention", "--keep-events", "10"]).with(3).says(&["stop it, say this again"]);
+    drop(writer);
+
+    let again = on.json(&archive);
+    assert!(again["remembered"] == json!(true) && again["segments"].as_u64() < Some(2), "{again}");
+    assert!(again["archived"].as_u64() >= sealed["last"].as_u64(), "{again}");
+    on.run(&["retention", "--keep-events", "10"]).with(0);
+    let writer = on.store();
+    on.run(&archive).with(0);
+    on.run(&["trim"]).with(3).says(&["it trims by itself"]);
+    drop(writer);
+}
+
 /// Killed after the note and before the first removal.
 #[test]
 fn a_trim_that_was_only_noted_is_carried_out_by_the_next() {

@@ -26,6 +26,7 @@ mod url;
 pub use at::{Differed, ParseWhenError, Scope, When};
 pub use backup::restore;
 pub use epoch::Epoch;
+pub(crate) use lock::OpenElsewhere;
 pub use marker::Following;
 pub(crate) use rebuild::PAGE_EVENTS;
 pub use rebuild::{Begin, Rebuilt, rebuild};
