@@ -42,8 +42,7 @@ impl TaskStore {
             actor: Arc::clone(&self.inner.actor),
             config: self.inner.config.clone(),
             recording: self.inner.recording,
-            _maker: None,
-            _tree: None,
+            background: None,
             kept: self.inner.kept.clone(),
             _lock: None,
         };

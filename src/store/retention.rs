@@ -1,10 +1,6 @@
 //! Retention: the process that writes archives, snapshots and trims by itself, as the log's facts say.
 
-use std::{
-    sync::{Arc, Mutex, Once, PoisonError, Weak},
-    thread,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tasklog_log::{
     Log, Position, StoreError,
@@ -19,7 +15,8 @@ use tasklog_projections::{
 use uuid::Uuid;
 
 use super::{
-    Inner, ReadSide, TaskStore, archive,
+    ReadSide, TaskStore, archive,
+    background::{Duties, Duty, Next, Stop, Whose},
     trim::{Facts, Keep, Trimmed},
 };
 use crate::{
@@ -29,7 +26,7 @@ use crate::{
     rejection::{Error, Rejection},
 };
 
-/// How long the thread rests between two rounds.
+/// How long it rests between two rounds.
 const ROUND_PAUSE: Duration = Duration::from_secs(30);
 /// Segments sealed in one round.
 const ROUND_SEGMENTS: usize = 8;
@@ -212,35 +209,20 @@ impl Drop for Turn {
     }
 }
 
-/// The stores that this process writes to.
-static WATCHED: Mutex<Vec<Weak<Inner>>> = Mutex::new(Vec::new());
-static THREAD: Once = Once::new();
+/// Keeps a store's log as its facts say, as long as it is open for writing.
+pub(super) struct Retaining(Whose);
 
-/// Keeps a store's log as its facts say, as long as it is open: one thread does so for all of them.
-pub(super) fn watch(inner: &Arc<Inner>) {
-    WATCHED.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(inner));
-    THREAD.call_once(|| {
-        let started = thread::Builder::new().name("tasklog-retention".into()).spawn(|| {
-            loop {
-                thread::sleep(ROUND_PAUSE);
-                round();
-            }
-        });
-        if let Err(error) = started {
-            tracing::warn!(%error, "nothing is archived or trimmed in the background");
-        }
-    });
+impl Retaining {
+    pub(super) fn begin(duties: &mut Duties) {
+        duties.add(ROUND_PAUSE, Box::new(Self(duties.whose())));
+    }
 }
 
-fn round() {
-    let watched = {
-        let mut watched = WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
-        watched.retain(|store| store.strong_count() > 0);
-        watched.clone()
-    };
-    for store in watched {
-        let Some(inner) = store.upgrade() else { continue };
-        match (TaskStore { inner }).retain(None) {
+impl Duty for Retaining {
+    fn turn(&mut self, _: &Stop) -> Next {
+        let Some(inner) = self.0.upgrade() else { return Next::After(ROUND_PAUSE) };
+        let store = TaskStore { inner };
+        match store.retain(None) {
             Ok(Some(Retained { segments, trimmed, archived })) if segments > 0 || trimmed.is_some() => {
                 let first = trimmed.map(|trimmed| trimmed.first.0);
                 tracing::info!(segments, archived = archived.0, first, "retention");
@@ -248,5 +230,6 @@ fn round() {
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "retention"),
         }
+        Arc::into_inner(store.inner).map_or(Next::After(ROUND_PAUSE), |inner| Next::Last(Box::new(inner)))
     }
 }
