@@ -44,6 +44,7 @@ if [ "${1:-}" != quick ]; then
   cargo fmt --all -- --check
   say "lints"
   cargo clippy --workspace --all-targets --locked -- -D warnings
+  cargo check --locked --features cloud
   say "documentation"
   RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
 fi

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use tasklog_log::{
-    COMMIT_BYTES_MAX, COMMIT_EVENTS_MAX, Chain, Condition, Entity, Millis, NewEvent, Position, StoreError,
+    COMMIT_BYTES_MAX, COMMIT_EVENTS_MAX, Chain, Condition, Entity, Event, Millis, NewEvent, Position, StoreError,
 };
-use tasklog_projections::{AnyRow, At, Cell, Row, Scan, Table, TableDef, TableEvent, evolve, typed};
+use tasklog_projections::{AnyRow, At, Cell, Row, Scan, Table, TableDef, TableEvent, evolve, facts, pair, typed};
 
 use crate::{
     config::Config,
+    last_event::{Events, last_event},
     rejection::{Error, Rejection},
     rows::{Rows, Seen},
 };
@@ -108,7 +109,8 @@ impl Decision<'_> {
         Ok(row.filter(|row| row.is_live(self.now)).map_or(Position::ZERO, |_| rev))
     }
 
-    /// The last event of an entity whose row was deleted and is still remembered: version counters continue through it.
+    /// The last event of an entity whose row was deleted and is still remembered: version counters continue through it. One
+    /// that cannot be read is left out if it is quarantined.
     ///
     /// # Errors
     /// The store's; `corrupt` if the log does not have the event that the tombstone names.
@@ -117,14 +119,12 @@ impl Decision<'_> {
         if row.is_some() || rev == Position::ZERO {
             return Ok(None);
         }
-        let decoded = match self.rows.deletion(rev) {
-            Some(event) => T::Event::decode(&event.event_type, event.type_version, &event.payload),
-            None => {
-                let event = self.store.event(rev)?;
-                T::Event::decode(&event.event_type, event.type_version, &event.payload)
-            }
-        };
-        Ok(Some(decoded.map_err(|error| StoreError::corrupt(rev, error.to_string()))?))
+        // Of this batch, and so not in the log yet.
+        if let Some(event) = self.rows.deletion(rev) {
+            let decoded = T::Event::decode(&event.event_type, event.type_version, &event.payload);
+            return Ok(Some(decoded.map_err(|error| StoreError::corrupt(rev, error.to_string()))?));
+        }
+        last_event::<T>(self, rev)
     }
 
     /// A bounded page of live rows along a declared index, including what this batch has changed. A page shorter than
@@ -313,6 +313,17 @@ impl Decision<'_> {
             }
         }
         Ok(())
+    }
+}
+
+impl Events for Decision<'_> {
+    fn event(&mut self, position: Position, checked: bool) -> Result<Event, Error> {
+        Ok(self.store.event(position, checked)?)
+    }
+
+    fn is_quarantined(&mut self, position: Position) -> Result<bool, Error> {
+        // A condition of the commit, as every row that is read: it may be lifted meanwhile.
+        Ok(self.look(&facts::DEF, &pair(facts::QUARANTINE, &position.to_string()))?.0.is_some())
     }
 }
 

@@ -93,6 +93,7 @@ pub mod follow;
 pub mod fork;
 pub mod generate;
 pub mod keep;
+mod last_event;
 pub mod meilisearch;
 pub mod proof;
 mod provisional;

@@ -5,11 +5,13 @@ use std::ops::ControlFlow;
 use schemars::{JsonSchema, Schema};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
-use tasklog_log::{Log, Millis, Position, StoreError};
-use tasklog_projections::{AnyRow, Cell, Found, Held, PAGE_ROWS_MAX, Scan, Table, TableDef, TableEvent, View, typed};
+use tasklog_log::{Event, Log, Millis, Position, StoreError};
+use tasklog_projections::{AnyRow, Cell, Found, Held, PAGE_ROWS_MAX, Scan, Table, TableDef, View, facts, typed};
 
 use crate::{
+    backend::event_at,
     config::Config,
+    last_event::{Events, last_event},
     rejection::{Error, Rejection},
 };
 
@@ -175,7 +177,8 @@ impl<'a> Reader<'a> {
         Ok(self.view.tombstone(T::def(), key)?)
     }
 
-    /// The last event of an entity whose row was deleted and is still remembered.
+    /// The last event of an entity whose row was deleted and is still remembered. One that cannot be read is left out if it is
+    /// quarantined.
     ///
     /// # Errors
     /// The store's; `corrupt` if the log does not have the event that the tombstone names.
@@ -184,13 +187,23 @@ impl<'a> Reader<'a> {
         let rev = self.tombstone::<T>(key)?.filter(|rev| *rev > Position::ZERO);
         let Some(rev) = rev else { return Ok(None) };
         let log = self.log.ok_or_else(|| StoreError::unavailable("looking back through a reader without a log"))?;
-        let (commit, index) =
-            log.event(rev)?.ok_or_else(|| StoreError::corrupt(rev, "a tombstone names it, the log has no such"))?;
-        let event = &commit.events[index];
-        commit.check(event)?;
-        let decoded = T::Event::decode(&event.event_type, event.type_version, &event.payload)
-            .map_err(|error| StoreError::corrupt(rev, error.to_string()))?;
-        Ok(Some(decoded))
+        last_event::<T>(&mut ReadEvents { log, view: self.view }, rev)
+    }
+}
+
+/// The chain of an entity as a query sees it.
+struct ReadEvents<'a> {
+    log: &'a dyn Log,
+    view: &'a dyn View,
+}
+
+impl Events for ReadEvents<'_> {
+    fn event(&mut self, position: Position, checked: bool) -> Result<Event, Error> {
+        Ok(event_at(self.log, position, checked)?)
+    }
+
+    fn is_quarantined(&mut self, position: Position) -> Result<bool, Error> {
+        Ok(facts::get(self.view, facts::QUARANTINE, &position.to_string())?.is_some())
     }
 }
 

@@ -15,11 +15,11 @@ use crate::tables::place;
 pub trait Below {
     /// The view, inside the batch's transaction.
     fn view(&mut self) -> Box<dyn View + '_>;
-    /// The event at a position that a rev names.
+    /// The event at a position that a rev names; `checked` if its checksum must be right.
     ///
     /// # Errors
-    /// `corrupt` if it is not there.
-    fn event(&mut self, position: Position) -> Result<Event, StoreError>;
+    /// `corrupt` if it is not there, or is damaged and was to be checked.
+    fn event(&mut self, position: Position, checked: bool) -> Result<Event, StoreError>;
     /// Whether a row that is not known is assumed to be absent, because asking for it alone is slow: the commit finds out.
     fn assumes(&self) -> bool {
         false

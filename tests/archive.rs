@@ -18,7 +18,7 @@ use proptest::{
     test_runner::{Config as ProptestConfig, TestRunner},
 };
 use rand::RngExt;
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::program::{Ended, names, run, tasklog};
 use tasklog::{
     TaskStore,
@@ -199,6 +199,55 @@ fn everybody_who_reads_a_log_reads_on_into_its_archive_after_a_trim() {
 }
 
 #[test]
+fn info_tells_what_is_kept_of_a_log_and_where() {
+    for on in On::both() {
+        on.apply(&lines(60));
+        let before = on.json(&["info"]);
+        assert_eq!((&before["hot_first"], &before["archive"]), (&json!(1), &Value::Null));
+        assert_eq!(before["retention"], json!({ "on": false, "keep_events": null, "keep_hours": null }));
+        assert_eq!((&before["snapshots"]["count"], &before["quarantined"]), (&json!(0), &json!([])));
+        on.run(&["info"]).with(0).prints(&["nothing is trimmed", "archive      none", "everything stays"]);
+
+        on.run(&["retention", "--archive", &on.to(), "--keep-events", "1000000", "--keep-hours", "48"]).with(0);
+        on.run(&["info"]).with(0).prints(&[
+            "nothing of this log",
+            "the newest 1,000,000 events",
+            "younger than 48 hours",
+        ]);
+        let archived = on.json(&["archive", "--all", "--segment-events", "50"])["archived"].clone();
+        let snapshot = on.snapshot(None);
+        let first = on.json(&["trim", "--keep-events", "20"])["first"].as_u64().unwrap();
+        let info = on.json(&["info"]);
+        assert_eq!((info["hot_first"].as_u64(), &info["first"]), (Some(first), &json!(1)));
+        let archive = &info["archive"];
+        assert_eq!((&archive["first"], &archive["last"], &archive["segments"]), (&json!(1), &archived, &json!(4)));
+        assert!(archive["place"].as_str().unwrap().ends_with("archive") && archive["bytes"].as_u64() > Some(0));
+        assert_eq!(archive["covers_trimmed"], json!(true));
+        assert_eq!(info["retention"], json!({ "on": true, "keep_events": 1_000_000, "keep_hours": 48 }));
+        assert_eq!((&info["snapshots"]["count"], &info["snapshots"]["newest"]), (&json!(1), &json!(snapshot)));
+        let newest = format!("1, the newest of event {snapshot}");
+        let hot = format!("events {first} to {}", info["head"]);
+        let reach = format!("events 1 to {archived} in 4 segments");
+        on.run(&["info"]).with(0).prints(&[&hot, &reach, &newest, "quarantined  none"]);
+
+        // What is kept is told as of today: the past is read from there.
+        let past = on.json(&["info", "--at", "20"]);
+        assert_eq!((&past["head"], &past["archive"], &past["hot_first"]), (&json!(20), archive, &json!(first)));
+
+        // What is kept elsewhere may be damaged or gone; what there is here is told all the same.
+        let manifests = on.archive().join("manifests");
+        std::fs::write(manifests.join(names(&manifests).last().unwrap()), "no manifest").unwrap();
+        let info = on.json(&["info"]);
+        assert!(info["archive"]["error"].is_string() && info["hot_first"] == json!(first), "{info}");
+        on.run(&["info"]).with(0).prints(&["it cannot be read now"]);
+        std::fs::remove_dir_all(on.archive()).unwrap();
+        assert_eq!(on.json(&["info"])["archive"]["covers_trimmed"], json!(false));
+        let missing = format!("events 1 to {}, which the store no longer has, are missing", first - 1);
+        on.run(&["info"]).with(0).prints(&["nothing of this log", &missing]);
+    }
+}
+
+#[test]
 fn a_trim_without_cover_is_refused_with_what_is_missing() {
     for on in On::both() {
         on.apply(&lines(5));
@@ -324,6 +373,34 @@ fn archive_and_trim_go_on_after_they_were_killed_at_any_moment() {
         assert_eq!(on.dump(), before);
         on.run(&["verify"]).with(0);
     }
+}
+
+#[test]
+fn a_file_is_archived_beside_its_writer_and_whoever_would_trim_is_told_what_to_do() {
+    let on = On::file();
+    on.apply(&lines(20));
+    let writer = on.store();
+    let archive = ["archive", "--to", &on.to(), "--segment-events", "10"];
+    on.run(&archive).with(0).says(&["the place is not remembered", "is open for writing by process"]);
+    assert_eq!(on.json(&archive)["remembered"], json!(false));
+    assert_eq!(on.json(&["info"])["archive"], Value::Null);
+    // The writer has not been disturbed, and what was sealed is whole.
+    let register = tasks::Register { miroir_id: Some("beside".into()), ..tasks::Register::default() };
+    assert!(writer.run_blocking(register, CommandOptions::default()).unwrap().changed);
+    let sealed = on.json(&["archive", "--to", &on.to(), "--verify"]);
+    assert_eq!((&sealed["ok"], sealed["events"].as_u64().is_some_and(|events| events >= 50)), (&json!(true), true));
+    on.run(&["trim"]).with(3).says(&["is open for writing by process", "tasklog retention --archive URL"]);
+    on.run(&["retention", "--keep-events", "10"]).with(3).says(&["stop it, say this again"]);
+    drop(writer);
+
+    let again = on.json(&archive);
+    assert!(again["remembered"] == json!(true) && again["segments"].as_u64() < Some(2), "{again}");
+    assert!(again["archived"].as_u64() >= sealed["last"].as_u64(), "{again}");
+    on.run(&["retention", "--keep-events", "10"]).with(0);
+    let writer = on.store();
+    on.run(&archive).with(0);
+    on.run(&["trim"]).with(3).says(&["it trims by itself"]);
+    drop(writer);
 }
 
 /// Killed after the note and before the first removal.

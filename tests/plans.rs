@@ -100,8 +100,8 @@ impl Below for Watched {
     fn view(&mut self) -> Box<dyn View + '_> {
         Box::new(Recording(Boxed(self.0.view()), self.1.clone()))
     }
-    fn event(&mut self, position: Position) -> Result<Event, StoreError> {
-        self.0.event(position)
+    fn event(&mut self, position: Position, checked: bool) -> Result<Event, StoreError> {
+        self.0.event(position, checked)
     }
 }
 

@@ -342,3 +342,114 @@ fn an_event_that_gave_up_a_unique_value_is_not_quarantined_once_another_row_has_
     store.run(["verify"]).with(0);
     assert_eq!(store.json(["quarantine"]).len(), 0);
 }
+
+/// Changes one byte of a payload, as a disk does.
+fn damage(store: &Store, position: i64, byte: u8) {
+    let conn = store.shell();
+    let mut payload: Vec<u8> =
+        conn.query_row("SELECT payload FROM events WHERE position = ?1", [position], |row| row.get(0)).unwrap();
+    *payload.last_mut().unwrap() ^= byte;
+    conn.execute("UPDATE events SET payload = ?1 WHERE position = ?2", rusqlite::params![payload, position]).unwrap();
+}
+
+/// Quarantine was for events that cannot be folded: one whose checksum was wrong went on stopping snapshots, rebuilds,
+/// archives, and whoever folded a table of the past.
+#[test]
+fn a_damaged_event_stops_whoever_folds_until_it_is_quarantined() {
+    let store = Store::with(&[register("a"), report("a", "processing"), register("b"), report("b", "succeeded")]);
+    damage(&store, 2, 1);
+    let to = store.folder.path().join("archive").display().to_string();
+    let folding: [&[&str]; 5] = [
+        &["snapshot"],
+        &["list", "tasks", "--at", "3"],
+        &["sql", "SELECT count(*) FROM tasks", "--at", "3"],
+        &["rebuild"],
+        &["archive", "--to", &to, "--all"],
+    ];
+    store.run(["verify"]).with(1).prints(&["event 2", "checksum"]);
+    for verb in folding {
+        store.run(verb.iter().copied()).with(3).says(&["event 2"]);
+    }
+    store.run(["quarantine", "2", "--reason", "a bad page"]).with(0);
+    store.run(["verify"]).with(0).prints(&["event 2 is quarantined", "its checksum is wrong", "everything holds"]);
+    assert_eq!(store.json(["verify"])[0]["damaged"], json!([2]));
+    for verb in folding {
+        store.run(verb.iter().copied()).with(0);
+    }
+    assert_eq!(store.json(["get", "tasks", "a"])[0]["node_states"], json!({"n": "enqueued"}));
+    assert_eq!(store.json(["list", "tasks", "--at", "3"])[0]["node_states"], json!({"n": "enqueued"}));
+    // It stays in the archive as it stood, and is told there, too.
+    store.run(["archive", "--verify"]).with(0).prints(&["event 2 was sealed as it stood", "everything holds"]);
+    store.run(["trim"]).with(0);
+    store.run(["verify"]).with(0).prints(&["event 2 is quarantined", "its checksum is wrong", "everything holds"]);
+    store.run(["rebuild"]).with(0);
+    store.run(["rebuild", "--from-snapshot"]).with(0);
+    store.run(["history", "tasks", "a"]).with(0);
+}
+
+#[test]
+fn the_quarantine_of_a_damaged_event_is_lifted_only_once_its_bytes_are_right() {
+    let store = Store::with(&[register("a"), report("a", "processing")]);
+    let whole = store.json(["get", "tasks", "a"]);
+    damage(&store, 2, 1);
+    store.run(["quarantine", "2", "--reason", "a bad page"]).with(0);
+    store.run(["snapshot"]).with(0);
+    store
+        .run(["quarantine", "2", "--lift", "--reason", "hope"])
+        .with(1)
+        .says(&["event 2 could not be folded", "checksum"]);
+    damage(&store, 2, 1);
+    store.run(["quarantine", "2", "--lift", "--reason", "restored"]).with(0);
+    assert_eq!(store.json(["get", "tasks", "a"]), whole);
+    store.run(["verify"]).with(0);
+    // It is folded again, and so a wrong checksum stops again.
+    damage(&store, 2, 1);
+    store.run(["snapshot"]).with(3).says(&["event 2"]);
+    store.run(["rebuild"]).with(3).says(&["event 2"]);
+}
+
+#[test]
+fn damaged_events_of_one_row_are_quarantined_together() {
+    let store = Store::with(&[register("a"), report("a", "processing"), register("b"), report("a", "succeeded")]);
+    let events = store.json(["history", "tasks", "a"]);
+    let positions: Vec<String> = events[1..].iter().map(|event| event["position"].to_string()).collect();
+    assert!(positions.len() >= 2, "{positions:?}");
+    for position in &positions {
+        damage(&store, position.parse().unwrap(), 1);
+    }
+    store.run(["quarantine", &positions[0], "--reason", "a bad page"]).with(1).says(&["could not be folded"]);
+    assert_eq!(store.json(["quarantine"]).len(), 0);
+    let mut all = vec!["quarantine", "--reason", "a bad page"];
+    all.extend(positions.iter().map(String::as_str));
+    store.run(all).with(0).prints(&["is passed over by replays"]);
+    assert_eq!(store.json(["quarantine"]).len(), positions.len());
+    assert_eq!(store.json(["get", "tasks", "a"])[0]["status"], "enqueued");
+    store.run(["verify"]).with(0);
+    store.run(["rebuild"]).with(0);
+}
+
+/// The deletion or creation that a tombstone named could not be read any more, and so the name could not be taken again: the
+/// next version is one more than the last one that can be read.
+#[test]
+fn a_name_whose_last_event_cannot_be_read_is_free_again_once_that_is_quarantined() {
+    let create = |target: &str| {
+        let args = json!({"name": "shop", "target": target, "target_verified": true});
+        json!({"command": "aliases.create", "args": args}).to_string()
+    };
+    let delete = json!({"command": "aliases.delete", "args": {"name": "shop"}}).to_string();
+    let store = Store::with(&[create("i1"), delete.clone(), create("i2"), delete]);
+    assert_eq!(store.json(["history", "aliases", "shop"]).len(), 4);
+    let conn = store.shell();
+    // The row must be gone without it too, so both ends of its second life are passed over.
+    for position in [3, 4] {
+        conn.execute("UPDATE events SET payload = x'c1' WHERE position = ?1", [position]).unwrap();
+    }
+    drop(conn);
+    store.apply(&[create("i3")]).with(3);
+    store.run(["quarantine", "3", "4", "--reason", "a bad page"]).with(0);
+    let answer = store.apply(&[create("i3")]).with(0).json().remove(0);
+    assert_eq!(answer["ok"], json!(true), "{answer}");
+    assert_eq!(store.json(["get", "aliases", "shop"])[0]["version"], 2);
+    store.run(["verify"]).with(0);
+    store.run(["rebuild"]).with(0);
+}

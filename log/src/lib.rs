@@ -43,7 +43,7 @@ pub use epoch::AcceptedEpoch;
 pub use error::{StoreError, StoreErrorKind};
 pub use log::{
     Appended, COMMIT_BYTES_MAX, COMMIT_EVENTS_MAX, Checkpoint, Linked, Log, LogId, LogInfo, Outcome, READ_EVENTS_MAX,
-    Refused, Revs, StaleCondition, Stored, check_bounds, link, read_checked,
+    Refused, Revs, StaleCondition, Stored, check_bounds, link, read_checked, read_checked_but,
 };
 pub use name::Name;
 pub use position::{CommitId, Position};

@@ -294,7 +294,7 @@ fn an_archive_of_another_log_or_of_commits_that_were_lost_is_refused_until_the_l
 }
 
 #[test]
-fn an_event_with_a_wrong_checksum_is_never_sealed() {
+fn an_event_with_a_wrong_checksum_is_not_sealed_by_whoever_does_not_pass_over_it() {
     let mut writer = Writer::<common::Sqlite>::open();
     writer.append(&[commit(&[("a", 0)]), commit(&[("b", 0)]), commit(&[("c", 0)])]);
     let path = writer.harness.path.clone();
@@ -305,6 +305,29 @@ fn an_event_with_a_wrong_checksum_is_never_sealed() {
     let error = archive.seal(&*writer.log(), &how, &mut |_| {}).unwrap_err();
     assert!(error.to_string().contains("event 2"), "{error}");
     assert_eq!(archive.manifest().unwrap().unwrap().last(), Position(1));
+}
+
+#[test]
+fn a_damaged_event_that_is_passed_over_is_sealed_with_the_bytes_and_the_checksum_it_has() {
+    let mut writer = Writer::<common::Sqlite>::open();
+    writer.append(&[commit(&[("a", 0)]), commit(&[("b", 0)]), commit(&[("c", 0)])]);
+    let path = writer.harness.path.clone();
+    let conn = rusqlite::Connection::open(path).unwrap();
+    conn.execute("UPDATE events SET payload = x'81' WHERE position = 2", []).unwrap();
+    let stored = writer.log().read(Position::ZERO, 10).unwrap();
+    let blobs = Arc::new(MemoryBlobs::default());
+    let archive = Archive::new(Arc::clone(&blobs) as Arc<dyn Blobs>).passing_over([Position(2)]);
+    assert_eq!(seal(&archive, &*writer.log(), 2, true), Position(3));
+    // Whoever reads it meets it as it was, and says so.
+    let archive = Archive::new(Arc::clone(&blobs) as Arc<dyn Blobs>);
+    assert_eq!(archive.read(Position::ZERO, Position(4), 10).unwrap(), stored);
+    let report = archive.verify(&mut |_| {}).unwrap();
+    assert_eq!((report.damaged, report.findings.len(), report.events), (vec![Position(2)], 0, 3));
+    // A segment without such an event has the format that it always had.
+    let version = |name: &str| blobs.get(name, 8..10).unwrap().unwrap();
+    let manifest = archive.manifest().unwrap().unwrap();
+    let versions: Vec<_> = manifest.segments.iter().map(|segment| version(&segment.name)).collect();
+    assert_eq!(versions, [[0, 2], [0, 1]]);
 }
 
 #[test]

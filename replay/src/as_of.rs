@@ -12,7 +12,7 @@
 //! again through the moment. Where that does not lead there (the entity left neither, its chain began anew since, or it
 //! is very long), and for whole tables, the log is folded from a snapshot at or before the moment, or from its start.
 
-use tasklog_log::{Checkpoint, Event, Log, Millis, Position, StoreError, read_checked};
+use tasklog_log::{Checkpoint, Event, Log, Millis, Position, StoreError, read_checked_but};
 use tasklog_projections::{AnyRow, Held, TableDef, Tombstones, View};
 
 use crate::{
@@ -413,7 +413,7 @@ impl Past<'_> {
             Ok(rows <= rows_max)
         };
         while at.position < moment.at.position {
-            let page = read_checked(self.log, at.position, PAGE_EVENTS)?;
+            let page = read_checked_but(self.log, at.position, PAGE_EVENTS, &|position| self.passes_over(position))?;
             if page.is_empty() {
                 return Err(StoreError::corrupt(at.position.next(), "missing from the log"));
             }

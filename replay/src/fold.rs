@@ -31,6 +31,10 @@ impl Rules {
     pub(crate) fn new(passed_over: impl IntoIterator<Item = Position>, snapshot: Position) -> Self {
         Self { passed_over: passed_over.into_iter().collect(), snapshot }
     }
+
+    pub(crate) fn passes_over(&self, position: Position) -> bool {
+        self.passed_over.contains(&position)
+    }
 }
 
 /// One row on its way through its events.
@@ -60,7 +64,7 @@ impl Slot {
         recorded_at: Millis,
         rules: &Rules,
     ) -> Result<(), StoreError> {
-        if !rules.passed_over.contains(&event.position) {
+        if !rules.passes_over(event.position) {
             check_link(table, self, event, recorded_at, rules)?;
             // Taken out, so that evolve changes a row that nobody else holds in place. If it fails, the entity has no
             // row here any more: whoever goes on after an error skips the entity.

@@ -10,7 +10,7 @@ use crate::{
 /// is about, folded anew. None if the row stays what it is, or is gone.
 ///
 /// # Errors
-/// `corrupt`, naming the event that cannot be folded without those that are passed over; the log's and the view's.
+/// `corrupt`, naming the event that cannot be folded without those that are passed over, or has a wrong checksum; the log's and the view's.
 pub fn refold(
     log: &dyn Log,
     view: &dyn View,
@@ -32,7 +32,11 @@ pub fn refold(
     let rules = Rules::new(passed_over.iter().copied(), Position::ZERO);
     let mut slot = Slot::default();
     for commit in events {
-        slot.fold(table, &commit.events[0], commit.recorded_at, &rules)?;
+        let event = &commit.events[0];
+        if !rules.passes_over(event.position) {
+            commit.check(event)?;
+        }
+        slot.fold(table, event, commit.recorded_at, &rules)?;
     }
     let (rev, at) = (slot.rev, slot.at);
     let before = held.map(|held| held.row);

@@ -103,6 +103,8 @@ pub struct Report {
     pub head: Position,
     /// Events that the fold passed over, because somebody has quarantined them.
     pub quarantined: Vec<Position>,
+    /// Those of them whose checksums are wrong.
+    pub damaged: Vec<Position>,
     /// What is wrong; the first thousand.
     pub findings: Vec<Finding>,
     /// How many findings there are.
@@ -215,8 +217,10 @@ impl Verifier {
             self.next = event.position.next();
             self.report.events += 1;
             let quarantined = self.report.quarantined.binary_search(&event.position).is_ok();
-            if !quarantined && let Err(error) = commit.check(event) {
-                self.report.add(as_finding(event.position, &error));
+            match commit.check(event) {
+                Ok(()) => {}
+                Err(_) if quarantined => self.report.damaged.push(event.position),
+                Err(error) => self.report.add(as_finding(event.position, &error)),
             }
             if self.is_tainted(&event.table, &event.key) {
                 continue;

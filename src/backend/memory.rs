@@ -33,8 +33,8 @@ impl Below for MemoryBackend {
         Box::new(&mut self.view)
     }
 
-    fn event(&mut self, position: Position) -> Result<Event, StoreError> {
-        super::event_at(&self.log, position)
+    fn event(&mut self, position: Position, checked: bool) -> Result<Event, StoreError> {
+        super::event_at(&self.log, position, checked)
     }
 }
 

@@ -60,8 +60,8 @@ impl Below for SqliteBackend {
         Box::new(SqliteView::live(&self.conn))
     }
 
-    fn event(&mut self, position: Position) -> Result<Event, StoreError> {
-        archive::joined(&self.log(), &SqliteView::live(&self.conn), |log| super::event_at(log, position))
+    fn event(&mut self, position: Position, checked: bool) -> Result<Event, StoreError> {
+        archive::joined(&self.log(), &SqliteView::live(&self.conn), |log| super::event_at(log, position, checked))
     }
 }
 

@@ -56,7 +56,7 @@ impl Filled {
 
 /// As-of reads, history, snapshots, opening and verifying, all of one log.
 pub(super) fn past(plan: &Plan, folder: &Path, tell: &mut dyn FnMut(Figure)) -> Result<(), Error> {
-    let filled = fill(plan.events, folder, tell)?;
+    let filled = fill(plan.events, open(folder, "store.db")?, tell)?;
     let mut rng = ChaCha8Rng::seed_from_u64(4);
     as_of::rows(&filled, &mut rng, tell)?;
     as_of::histories(&filled, &mut rng, tell)?;
@@ -74,8 +74,8 @@ pub(super) fn open(folder: &Path, name: &str) -> Result<TaskStore, Error> {
     TaskStore::open_with(&StoreUrl::Sqlite(folder.join(name)), options)
 }
 
-fn fill(events: u64, folder: &Path, tell: &mut dyn FnMut(Figure)) -> Result<Filled, Error> {
-    let store = open(folder, "store.db")?;
+/// Fills a store that is new and makes no snapshots by itself.
+pub(super) fn fill(events: u64, store: TaskStore, tell: &mut dyn FnMut(Figure)) -> Result<Filled, Error> {
     let runtime = runtime()?;
     let live_max = LIVE_ROWS.min((events / EVENTS_PER_LIVE_ROW) as usize).saturating_sub(CURSORS);
     let lives = (CALLERS * LIVES_PER_CALLER).min((events / TASK_EVENTS).max(1) as usize);

@@ -72,7 +72,8 @@ pub(super) fn replay(plan: &Plan, folder: &Path, tell: &mut dyn FnMut(Figure)) -
 fn fold(path: &Path, head: Position, info: tasklog_log::LogInfo) -> Result<Duration, Error> {
     let began = Instant::now();
     let mut view = MemoryView::new(info);
-    let reached = catch_up(&PROJECTED, sqlite::pages(path, Position::ZERO, head, PAGE_EVENTS)?, &mut view, |_| {})?;
+    let reached =
+        catch_up(&PROJECTED, sqlite::pages(path, Position::ZERO, head, PAGE_EVENTS, &[])?, &mut view, |_| {})?;
     let took = began.elapsed();
     if reached.position != head {
         return Err(StoreError::corrupt(reached.position, "the fold ended early").into());

@@ -2,7 +2,10 @@ use std::time::Instant;
 
 use clap::Args;
 use serde_json::json;
-use tasklog_log::archive::{SEGMENT_EVENTS_DEFAULT, Sealing};
+use tasklog_log::{
+    StoreError,
+    archive::{SEGMENT_EVENTS_DEFAULT, Sealing},
+};
 
 use super::{
     Context, Ended,
@@ -11,16 +14,17 @@ use super::{
 use crate::{
     Error, Rejection, StoreUrl, TaskStore,
     blobs::place_name,
-    store::{Bound, Keep, archive},
+    store::{Bound, Keep, OpenElsewhere, archive},
 };
 
-const HOUR_MS: i64 = 3_600_000;
+pub(super) const HOUR_MS: i64 = 3_600_000;
 
 /// Seal the log into segments at another place, or verify these.
 ///
 /// A segment has whole commits, compressed, with a digest; it is never changed. Whole segments of N events are sealed, and
 /// with --all also what is left. Repeat it whenever you like, also after it was killed: it goes on where the archive ends.
-/// The place is remembered in the store, and from then on whoever reads this log reads on into its archive.
+/// The place is remembered in the store, and from then on whoever reads this log reads on into its archive. Beside another
+/// process that has the file open for writing it is sealed all the same, but not remembered until this is said again.
 #[derive(Args)]
 pub(crate) struct Archive {
     /// Where to: a folder, or a URL of an object store (secrets in the environment); remembered
@@ -87,9 +91,16 @@ impl Archive {
             return verify(context, &url);
         }
         let mut store = context.open_to_read()?;
+        let mut not_remembered = None;
         if store.retention()?.archive.as_deref() != Some(&url) {
-            store = context.open()?;
-            store.set_archive(Some(&url))?;
+            match context.open() {
+                Ok(writing) => {
+                    store = writing;
+                    store.set_archive(Some(&url))?;
+                }
+                // Nothing depends on an archive that the log does not know of: it can be sealed beside whoever writes.
+                Err(error) => not_remembered = Some(OpenElsewhere::of(&error).map(why_not_remembered).ok_or(error)?),
+            }
         }
         let began = Instant::now();
         let head = store.head()?;
@@ -107,7 +118,7 @@ impl Archive {
         if context.out.json {
             let value = json!({
                 "archive": url, "segments": segments, "events": events, "bytes": bytes,
-                "archived": manifest.last(), "head": head, "seconds": seconds,
+                "archived": manifest.last(), "head": head, "seconds": seconds, "remembered": not_remembered.is_none(),
             });
             context.out.line(value.to_string())?;
             return Ok(Ended::Well);
@@ -122,8 +133,29 @@ impl Archive {
             manifest.last(),
             head,
         ))?;
+        if let Some(why) = not_remembered {
+            eprintln!("{why}");
+        }
         Ok(Ended::Well)
     }
+}
+
+fn why_not_remembered(elsewhere: &OpenElsewhere) -> String {
+    format!(
+        "the place is not remembered, because the store is open for writing by {}: nobody reads on into it, and nothing is \
+         trimmed for it. Say the same once that process has ended: what is sealed stays",
+        elsewhere.holder
+    )
+}
+
+/// Opens the store for writing; beside another process that does, says what to do about `doing`.
+fn open_for(context: &Context, doing: &str, instead: &str) -> Result<TaskStore, Error> {
+    context.open().map_err(|error| match OpenElsewhere::of(&error) {
+        Some(OpenElsewhere { holder }) => {
+            StoreError::unavailable(format!("{doing}, but the store is open for writing by {holder}: {instead}")).into()
+        }
+        None => error,
+    })
 }
 
 fn verify(context: &Context, url: &str) -> Result<Ended, Error> {
@@ -150,11 +182,18 @@ fn verify(context: &Context, url: &str) -> Result<Ended, Error> {
         }
     }
     let ok = report.findings.is_empty();
+    if !context.out.json {
+        for position in &report.damaged {
+            context
+                .out
+                .line(format!("event {position} was sealed as it stood in the log: its checksum was wrong there"))?;
+        }
+    }
     if context.out.json {
         let value = json!({
             "ok": ok, "archive": url, "segments": report.segments, "first": report.first, "last": report.last,
             "events": report.events, "commits": report.commits, "bytes": report.bytes,
-            "findings": report.findings.len(), "seconds": seconds,
+            "findings": report.findings.len(), "damaged": report.damaged, "seconds": seconds,
         });
         context.out.line(value.to_string())?;
     } else {
@@ -177,8 +216,15 @@ fn verify(context: &Context, url: &str) -> Result<Ended, Error> {
 impl Trim {
     pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
         // A store that is not there must not be made by this.
-        drop(context.open_to_read()?);
-        let store = context.open()?;
+        let on = context.open_to_read()?.retention()?.is_on();
+        let instead = match on {
+            true => "it trims by itself, as tasklog retention says, and looks every half minute",
+            false => {
+                "stop it, say tasklog retention --archive URL --keep-events N (or --keep-hours T), and start it again: from \
+                 then on it trims by itself"
+            }
+        };
+        let store = open_for(context, "a trim is written to the store", instead)?;
         let asked = keep_of(self.keep_events, self.keep_hours);
         let keep = if asked == Keep::default() { store.retention()?.keep } else { asked };
         let began = Instant::now();
@@ -231,12 +277,13 @@ impl Retention {
         let changes = self.off || self.archive.is_some() || self.keep_events.is_some() || self.keep_hours.is_some();
         let mut store = context.open_to_read()?;
         if changes {
-            store = context.open()?;
+            let instead = "stop it, say this again, and start it again: from then on it does what retention says";
+            store = open_for(context, "settings are written to the store", instead)?;
             self.change(&store)?;
         }
         let retention = store.retention()?;
         let Keep { events, age_ms } = retention.keep;
-        let on = retention.archive.is_some() && retention.keep != Keep::default();
+        let on = retention.is_on();
         if context.out.json {
             let value = json!({
                 "on": on, "archive": retention.archive, "keep_events": events,

@@ -1,8 +1,11 @@
+mod keeping;
+
 use clap::Args;
 use serde_json::json;
 use tasklog_log::StoreError;
 use tasklog_projections::{TABLES, sqlite::read_built};
 
+use self::keeping::Keeping;
 use super::{
     Context, Ended,
     at::AsOf,
@@ -38,6 +41,7 @@ impl Info {
         };
         let following = store.following()?;
         let sizes = sizes(&context.url)?;
+        let keeping = Keeping::of(&store)?;
         let durability = match &context.url {
             StoreUrl::Sqlite(_) => {
                 "every commit is synced to disk before it is answered (WAL, synchronous=FULL)".to_owned()
@@ -51,7 +55,7 @@ impl Info {
                 .zip(&built)
                 .map(|((name, rows), built)| json!({ "table": name, "rows": rows, "projection_version": built }))
                 .collect();
-            let value = json!({
+            let mut value = json!({
                 "store": context.url.to_string(), "log_id": info.id, "epoch": info.epoch,
                 "head": head.position, "first": first, "head_commit_id": head.commit, "head_recorded_at": head.recorded_at,
                 "checkpoint": checkpoint.position, "recording_from": store.recording().map(|recording| recording.from),
@@ -60,6 +64,7 @@ impl Info {
                 "follows_since": following.as_ref().map(|following| following.since),
                 "schema_version": store.schema_version()?, "sqlite_version": rusqlite::version(), "tables": tables,
             });
+            keeping.tell(&mut value);
             context.out.line(value.to_string())?;
             return Ok(Ended::Well);
         }
@@ -75,6 +80,9 @@ impl Info {
         line("tables at", format!("event {}", checkpoint.position))?;
         if matches!(context.url, StoreUrl::Sqlite(_)) && store.moment().is_none() {
             line("size", format!("{} bytes, and {} in the write-ahead log", number(sizes.0), number(sizes.1)))?;
+        }
+        for (name, value) in keeping.lines() {
+            line(name, value)?;
         }
         line("durability", durability)?;
         if let Some(recording) = store.recording() {

@@ -63,13 +63,15 @@ impl Verify {
         let ok = report.found == 0;
         if !context.out.json {
             for position in &report.quarantined {
-                context.out.line(format!("event {position} is quarantined: replays pass over it"))?;
+                let damaged = if report.damaged.contains(position) { "; its checksum is wrong" } else { "" };
+                context.out.line(format!("event {position} is quarantined: replays pass over it{damaged}"))?;
             }
         }
         if context.out.json {
             let value = json!({
                 "ok": ok, "head": report.head, "events": report.events, "commits": report.commits, "rows": report.rows,
-                "chunks": report.chunks, "findings": report.found, "quarantined": report.quarantined, "seconds": seconds,
+                "chunks": report.chunks, "findings": report.found, "quarantined": report.quarantined,
+                "damaged": report.damaged, "seconds": seconds,
             });
             context.out.line(value.to_string())?;
         } else {

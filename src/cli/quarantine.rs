@@ -5,21 +5,21 @@ use tasklog_log::Position;
 use super::{Context, Ended};
 use crate::{Error, command::CommandOptions};
 
-/// Decide that replays pass over an event, as if it had left its row as it was: for an event that cannot be folded any more.
-/// The row is brought to what it is without it. The decision is an event of the log itself, `verify` shows it, and it can be
-/// taken back.
+/// Decide that replays pass over an event, as if it had left its row as it was: for an event that cannot be folded any more, or
+/// whose checksum is wrong. The row is brought to what it is without it. The decision is an event of the log itself, `verify`
+/// shows it, and it can be taken back.
 ///
 /// Without a position, lists what replays pass over.
 #[derive(Args)]
 pub(crate) struct Quarantine {
-    /// The event's position
+    /// The event's position; several, for events of which none can be passed over if the others are not
     #[arg(requires = "reason")]
-    position: Option<u64>,
+    positions: Vec<u64>,
     /// Why: it is recorded
-    #[arg(long, value_name = "WHY", requires = "position")]
+    #[arg(long, value_name = "WHY", requires = "positions")]
     reason: Option<String>,
     /// Take the quarantine of this event back
-    #[arg(long, requires = "position")]
+    #[arg(long, requires = "positions")]
     lift: bool,
     /// Who decides so
     #[arg(long, value_name = "NAME")]
@@ -28,28 +28,36 @@ pub(crate) struct Quarantine {
 
 impl Quarantine {
     pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
-        let Some((position, why)) = self.position.map(Position).zip(self.reason.clone()) else {
-            return list(context);
-        };
+        let Some(why) = self.reason.clone().filter(|_| !self.positions.is_empty()) else { return list(context) };
+        let positions: Vec<Position> = self.positions.iter().copied().map(Position).collect();
         let store = context.open()?;
         let reason = Some(why.as_str().into());
-        let options = CommandOptions { actor: self.actor.map(Into::into), reason, ..CommandOptions::default() };
-        let reply = if self.lift {
-            store.lift_quarantine(position, Some(why), options)?
+        let options = CommandOptions { actor: self.actor.clone().map(Into::into), reason, ..CommandOptions::default() };
+        if self.lift {
+            for position in positions {
+                let reply = store.lift_quarantine(position, Some(why.clone()), options.clone())?;
+                self.tell(context, position, reply.changed, reply.position)?;
+            }
+        } else if let [position] = *positions {
+            let reply = store.quarantine(position, why, options)?;
+            self.tell(context, position, reply.changed, reply.position)?;
         } else {
-            store.quarantine(position, why, options)?
-        };
-        if context.out.json {
-            let value = json!({
-                "quarantined": !self.lift, "event": position, "changed": reply.changed, "decided": reply.position,
-            });
-            context.out.line(value.to_string())?;
-        } else {
-            let what = if self.lift { "is folded again" } else { "is passed over by replays" };
-            let as_before = if reply.changed { "" } else { ", as before" };
-            context.out.line(format!("event {position} {what}{as_before}"))?;
+            let reply = store.quarantine_all(&positions, &why, options)?;
+            for position in positions {
+                self.tell(context, position, reply.meta.changed, reply.meta.position)?;
+            }
         }
         Ok(Ended::Well)
+    }
+
+    fn tell(&self, context: &Context, event: Position, changed: bool, decided: Position) -> Result<(), Error> {
+        if context.out.json {
+            let value = json!({ "quarantined": !self.lift, "event": event, "changed": changed, "decided": decided });
+            return context.out.line(value.to_string());
+        }
+        let what = if self.lift { "is folded again" } else { "is passed over by replays" };
+        let as_before = if changed { "" } else { ", as before" };
+        context.out.line(format!("event {event} {what}{as_before}"))
     }
 }
 

@@ -42,8 +42,7 @@ impl TaskStore {
             actor: Arc::clone(&self.inner.actor),
             config: self.inner.config.clone(),
             recording: self.inner.recording,
-            _maker: None,
-            _tree: None,
+            background: None,
             kept: self.inner.kept.clone(),
             _lock: None,
         };
@@ -56,6 +55,14 @@ impl TaskStore {
         match &self.inner.read {
             ReadSide::At(read) => Some(*read.moment()),
             _ => None,
+        }
+    }
+
+    /// The store whose past this is; the store itself if it shows the present.
+    pub(crate) fn present(&self) -> Self {
+        match &self.inner.read {
+            ReadSide::At(read) => Self { inner: Arc::clone(read.origin()) }.present(),
+            _ => self.clone(),
         }
     }
 

@@ -6,10 +6,30 @@ use std::{
 
 use tasklog_log::StoreError;
 
+use crate::rejection::Error;
+
 /// The right to write to one SQLite file, held by one process: a lock on a file beside it, which the system releases
 /// when the process ends, however it ends. The file's text says who holds it.
 pub(super) struct WriterLock {
     file: File,
+}
+
+/// Why a store was not opened for writing: another process has it.
+#[derive(Debug, thiserror::Error)]
+#[error("it is open for writing by {holder}: stop that process, or open the store for reading")]
+pub(crate) struct OpenElsewhere {
+    /// Which process, and since when.
+    pub(crate) holder: String,
+}
+
+impl OpenElsewhere {
+    /// The cause of an error, if this is it.
+    pub(crate) fn of(error: &Error) -> Option<&Self> {
+        match error {
+            Error::Store(StoreError::Unavailable { cause: Some(cause), .. }) => cause.downcast_ref(),
+            _ => None,
+        }
+    }
 }
 
 impl Drop for WriterLock {
@@ -52,11 +72,8 @@ impl WriterLock {
                 // What cannot be read is left out of the message; the refusal stands without it.
                 let _ = file.read_to_string(&mut holder);
                 let holder = holder.trim();
-                let holder = if holder.is_empty() { "another process" } else { holder };
-                return Err(StoreError::unavailable(format!(
-                    "{} is open for writing by {holder}: stop it, or open the store for reading",
-                    store.display()
-                )));
+                let holder = if holder.is_empty() { "another process" } else { holder }.to_owned();
+                return Err(StoreError::unavailable_because(store.display().to_string(), OpenElsewhere { holder }));
             }
             Err(TryLockError::Error(error)) => return Err(failed("locking", error)),
         }

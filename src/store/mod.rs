@@ -2,6 +2,7 @@
 
 pub(crate) mod archive;
 mod at;
+mod background;
 mod backup;
 mod epoch;
 pub(crate) mod exclusive;
@@ -26,6 +27,7 @@ mod url;
 pub use at::{Differed, ParseWhenError, Scope, When};
 pub use backup::restore;
 pub use epoch::Epoch;
+pub(crate) use lock::OpenElsewhere;
 pub use marker::Following;
 pub(crate) use rebuild::PAGE_EVENTS;
 pub use rebuild::{Begin, Rebuilt, rebuild};
@@ -51,7 +53,9 @@ use tasklog_projections::{Scan, TABLES, View};
 use tasklog_replay::Report;
 
 use self::{
+    background::{Background, Duties},
     pool::{Pool, ReadSide},
+    retention::Retaining,
     snapshots::{Kept, Maker},
     sqlite::Readable,
     tree::TreeKeeper,
@@ -80,11 +84,11 @@ pub struct OpenOptions {
     pub access: Access,
     /// If the store is created: keep the time of a recording whose offsets count from this instant.
     pub recording_from: Option<Millis>,
-    /// Whether a thread keeps the log's Merkle tree up to date as long as the store is open for writing.
+    /// Whether the log's Merkle tree is kept up to date in the background as long as the store is open for writing.
     pub keep_tree: bool,
     /// What stands for the clock of a recording's store between commands; without it, its time stands still.
     pub recording_clock: Option<Arc<dyn Clock>>,
-    /// While the store is open for commands, a snapshot is made every so many events, on a thread of its own; 0 for never.
+    /// While the store is open for commands, a snapshot is made every so many events, in the background; 0 for never.
     pub snapshot_every: u64,
 }
 
@@ -123,11 +127,9 @@ pub struct TaskStore {
 }
 
 struct Inner {
-    // It reads too.
-    _maker: Option<Maker>,
+    // What is done in the background goes before everything: it reads for itself, and the committer writes for it.
+    background: Option<Background>,
     kept: Kept,
-    // The keeper of the tree goes before everything: it reads for itself, and the committer writes for it.
-    _tree: Option<TreeKeeper>,
     // The readers go first: the last connection to be closed folds the write-ahead log into the file, and only the
     // writer's can. Then the committer finishes what was accepted, while the lock still stands.
     read: ReadSide,
@@ -139,6 +141,17 @@ struct Inner {
     recording: Option<Recording>,
     // The lock goes last: nothing of this store writes any more.
     _lock: Option<Held>,
+}
+
+impl Inner {
+    /// For its handles, and for what is done in the background.
+    fn shared(self) -> Arc<Self> {
+        let inner = Arc::new(self);
+        if let Some(background) = &inner.background {
+            background.belongs_to(&inner);
+        }
+        inner
+    }
 }
 
 /// Why a store in Redis answers no SQL.
@@ -193,10 +206,11 @@ impl TaskStore {
         let kept = Kept::of(&read);
         let (config, actor) = (options.config.clone(), Arc::clone(&options.actor));
         let committer = Committer::start(move || Engine::new(backend, config, actor))?;
+        let mut duties = Duties::default();
+        Maker::begin(&mut duties, &read, &kept, options.snapshot_every);
         let inner = Inner {
-            _maker: Maker::start(&read, &kept, options.snapshot_every)?,
+            background: duties.start()?,
             kept,
-            _tree: None,
             committer: Some(Lanes::one(committer)),
             read_only: None,
             read,
@@ -227,15 +241,20 @@ impl TaskStore {
                 Lanes::two(first, Box::new(move || start(another.another())))
             })
         };
-        let keeps_tree = options.keep_tree && writer.is_some();
-        let keeper = keeps_tree.then(|| TreeKeeper::of_redis(url.clone(), read.time().clone())).transpose()?;
+        let time = read.time().clone();
         let read = ReadSide::Redis(Box::new(read));
         let kept = Kept::of(&read);
-        let every = if writer.is_some() { options.snapshot_every } else { 0 };
+        let mut duties = Duties::default();
+        if writer.is_some() {
+            if options.keep_tree {
+                TreeKeeper::of_redis(&mut duties, url.clone(), time);
+            }
+            Maker::begin(&mut duties, &read, &kept, options.snapshot_every);
+            Retaining::begin(&mut duties);
+        }
         let inner = Inner {
-            _tree: keeper,
             committer: writer.map(lanes).transpose()?,
-            _maker: Maker::start(&read, &kept, every)?,
+            background: duties.start()?,
             kept,
             read_only,
             read,
@@ -245,11 +264,7 @@ impl TaskStore {
             recording,
             _lock: None,
         };
-        let inner = Arc::new(inner);
-        if inner.committer.is_some() {
-            retention::watch(&inner);
-        }
-        Ok(Self { inner })
+        Ok(Self { inner: inner.shared() })
     }
 
     fn open_sqlite(path: &Path, options: OpenOptions) -> Result<Self, Error> {
@@ -277,10 +292,14 @@ impl TaskStore {
         let (file, conn, clock) = (path.to_owned(), prepared.conn, Arc::clone(&prepared.clock));
         let committer = Committer::start(move || Engine::new(SqliteBackend::on(&file, conn, clock)?, config, actor))?;
         let kept = Kept::of(&read);
-        let keeper = options.keep_tree.then(|| TreeKeeper::of_file(path, committer.jobs()?)).transpose()?;
-        let inner = Arc::new(Inner {
-            _tree: keeper,
-            _maker: Maker::start(&read, &kept, options.snapshot_every)?,
+        let mut duties = Duties::default();
+        if options.keep_tree {
+            TreeKeeper::of_file(&mut duties, path, committer.jobs()?);
+        }
+        Maker::begin(&mut duties, &read, &kept, options.snapshot_every);
+        Retaining::begin(&mut duties);
+        let inner = Inner {
+            background: duties.start()?,
             kept,
             committer: Some(Lanes::one(committer)),
             read_only: None,
@@ -290,9 +309,9 @@ impl TaskStore {
             config: options.config,
             recording: prepared.recording,
             _lock: Some(Held { name: name.clone(), lock: Some(prepared.lock) }),
-        });
+        };
+        let inner = inner.shared();
         open.get_or_insert_default().insert(name, Arc::downgrade(&inner));
-        retention::watch(&inner);
         drop(open);
         let store = Self { inner };
         store.note_rebuilds()?;
@@ -319,9 +338,8 @@ impl TaskStore {
         };
         let read = ReadSide::Sqlite(pool);
         let inner = Inner {
-            _maker: None,
+            background: None,
             kept: Kept::of(&read),
-            _tree: None,
             committer: None,
             read_only: Some(format!("{}: {why}", path.display())),
             read,
@@ -338,9 +356,8 @@ impl TaskStore {
     pub(crate) fn reading_memory(backend: MemoryBackend, clock: Arc<dyn Clock>, why: String) -> Self {
         let read = ReadSide::Memory(backend);
         let inner = Inner {
-            _maker: None,
+            background: None,
             kept: Kept::of(&read),
-            _tree: None,
             committer: None,
             read_only: Some(why),
             read,

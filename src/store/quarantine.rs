@@ -4,7 +4,8 @@ use tasklog_replay::{can_be_quarantined, refold};
 
 use super::{ReadSide, TaskStore, archive, exclusive::Touches};
 use crate::{
-    command::{CommandOptions, Reply},
+    command::{AnyCommand, CommandOptions, Reply},
+    engine::{AnyReply, Request},
     facts::{Lift, Quarantine},
     rejection::{Error, Rejection},
     tables::Nothing,
@@ -34,17 +35,44 @@ impl TaskStore {
         why: impl Into<String>,
         options: CommandOptions,
     ) -> Result<Reply<Nothing>, Error> {
-        self.check_file_or_redis()?;
-        let event = self.event_to_pass_over(position)?;
-        self.read(|log, view| {
-            let mut passing = facts::quarantined(view)?;
-            passing.push(position);
-            would_be(log, view, &event, &passing)
-        })?;
-        let command = Quarantine { position: position.to_i64(), why: why.into() };
-        let reply = self.run_blocking(command, options)?;
+        let event = self.events_to_pass_over(&[position])?.swap_remove(0);
+        let reply = self.run_blocking(Quarantine { position: position.to_i64(), why: why.into() }, options)?;
         self.bring_in_line(&event)?;
         Ok(reply)
+    }
+
+    /// [`TaskStore::quarantine`] of several events in one commit, for those of which none can be passed over as long as the
+    /// others are not: one bad page of a disk leaves more than one damaged event in a row's chain.
+    ///
+    /// # Errors
+    /// As [`TaskStore::quarantine`]; then nothing is decided.
+    pub fn quarantine_all(
+        &self,
+        positions: &[Position],
+        why: &str,
+        options: CommandOptions,
+    ) -> Result<AnyReply, Error> {
+        let events = self.events_to_pass_over(positions)?;
+        let command = |position: &Position| -> Box<dyn AnyCommand> {
+            Box::new(Quarantine { position: position.to_i64(), why: why.into() })
+        };
+        let commands = positions.iter().map(command).collect();
+        let reply = self.queue(Request::transact(commands, options))?.wait()?;
+        events.iter().try_for_each(|event| self.bring_in_line(event))?;
+        Ok(reply)
+    }
+
+    /// The events, once it is clear that replays can do without all of them.
+    fn events_to_pass_over(&self, positions: &[Position]) -> Result<Vec<Event>, Error> {
+        self.check_file_or_redis()?;
+        let events = positions.iter().map(|position| self.event_to_pass_over(*position));
+        let events = events.collect::<Result<Vec<_>, _>>()?;
+        self.read(|log, view| {
+            let mut passing = facts::quarantined(view)?;
+            passing.extend_from_slice(positions);
+            events.iter().try_for_each(|event| would_be(log, view, event, &passing))
+        })?;
+        Ok(events)
     }
 
     /// Takes a quarantine back: replays fold the event again.

@@ -139,7 +139,7 @@ pub(super) fn fill(
     let mut shadow = SqliteView::shadow(conn);
     let folder = Folder::on(tables, &shadow)?.passing_over(passing_over.iter().copied());
     let mut folder = folder.after_snapshot(begun.snapshot);
-    let pages = pages(path, begun.at.position, until.position, PAGE_EVENTS)?;
+    let pages = pages(path, begun.at.position, until.position, PAGE_EVENTS, &passing_over)?;
     let reached = catch_up_with(&mut folder, FOLD_ROWS_MAX / 2, pages, &mut shadow, note)?;
     if reached.position != until.position {
         return Err(StoreError::corrupt(reached.position.next(), format!("missing from the log: expected {until}")));
@@ -294,7 +294,7 @@ impl TaskStore {
             let until = head(&conn, Head::Log)?;
             if at.position.0 + SWAP_EVENTS < until.position.0 {
                 let mut folder = Folder::on(tables, &shadow)?.passing_over(passing_over.iter().copied());
-                let pages = pages(pool.path(), at.position, until.position, SLICE_EVENTS)?;
+                let pages = pages(pool.path(), at.position, until.position, SLICE_EVENTS, &passing_over)?;
                 catch_up_with(&mut folder, SLICE_ROWS, pages, &mut shadow, &mut note)?;
                 continue;
             }
@@ -360,7 +360,9 @@ fn take_the_rest(
     let reached = archive::joined(&log, &SqliteView::live(conn), |log| {
         let mut after = at.position;
         let pages = std::iter::from_fn(|| {
-            let page = (after < until.position).then(|| tasklog_log::read_checked(log, after, PAGE_EVENTS))?;
+            let known = |at| passing_over.binary_search(&at).is_ok();
+            let page =
+                (after < until.position).then(|| tasklog_log::read_checked_but(log, after, PAGE_EVENTS, &known))?;
             if let Some(last) = page.as_ref().ok().and_then(|page| page.last()) {
                 after = last.last();
             }

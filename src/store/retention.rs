@@ -1,10 +1,6 @@
 //! Retention: the process that writes archives, snapshots and trims by itself, as the log's facts say.
 
-use std::{
-    sync::{Arc, Mutex, Once, PoisonError, Weak},
-    thread,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tasklog_log::{
     Log, Position, StoreError,
@@ -12,11 +8,15 @@ use tasklog_log::{
     redis::Link,
     sqlite::SqliteLog,
 };
-use tasklog_projections::facts::{AGE, ARCHIVE, EVENTS};
+use tasklog_projections::{
+    View,
+    facts::{AGE, ARCHIVE, EVENTS},
+};
 use uuid::Uuid;
 
 use super::{
-    Inner, ReadSide, TaskStore, archive,
+    ReadSide, TaskStore, archive,
+    background::{Duties, Duty, Next, Stop, Whose},
     trim::{Facts, Keep, Trimmed},
 };
 use crate::{
@@ -26,7 +26,7 @@ use crate::{
     rejection::{Error, Rejection},
 };
 
-/// How long the thread rests between two rounds.
+/// How long it rests between two rounds.
 const ROUND_PAUSE: Duration = Duration::from_secs(30);
 /// Segments sealed in one round.
 const ROUND_SEGMENTS: usize = 8;
@@ -46,6 +46,14 @@ pub struct Retention {
     pub keep: Keep,
 }
 
+impl Retention {
+    /// Whether the process that writes archives and trims by itself: it needs a place, and something that is to stay.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.archive.is_some() && self.keep != Keep::default()
+    }
+}
+
 /// What a round of retention has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retained {
@@ -61,6 +69,11 @@ impl TaskStore {
     /// Lends the log alone, for whoever reads it page by page and takes long.
     pub(crate) fn read_log<T>(&self, look: impl FnOnce(&dyn Log) -> Result<T, Error>) -> Result<T, Error> {
         self.inner.read.with_log(look)
+    }
+
+    /// Lends the log as the store itself has it, without its archive, and the tables.
+    pub(crate) fn read_hot<T>(&self, look: impl FnOnce(&dyn Log, &dyn View) -> Result<T, Error>) -> Result<T, Error> {
+        self.inner.read.with_hot(look)
     }
 
     /// What the log's facts say of its retention.
@@ -116,9 +129,10 @@ impl TaskStore {
     /// Seals what the archive does not have yet. The log is read beside its writers.
     ///
     /// # Errors
-    /// `invalid` for a store in memory; see [`tasklog_log::archive::Archive::seal`].
+    /// `invalid` for a store in memory; see [`tasklog_log::archive::Archive::seal`]. A damaged event is sealed if it is
+    /// quarantined, with the bytes and the checksum that it has.
     pub fn archive(&self, url: &str, how: &Sealing, note: &mut dyn FnMut(&SegmentInfo)) -> Result<Manifest, Error> {
-        let past = archive::open(url)?;
+        let past = archive::open(url)?.passing_over(self.passed_over()?);
         match &self.inner.read {
             ReadSide::Sqlite(pool) => {
                 // Outside a transaction, which would keep the write-ahead log from being reset.
@@ -139,10 +153,9 @@ impl TaskStore {
     /// # Errors
     /// As [`TaskStore::archive`] and [`TaskStore::trim`].
     pub fn retain(&self, segment_events: Option<usize>) -> Result<Option<Retained>, Error> {
-        let Retention { archive: Some(url), keep } = self.retention()? else { return Ok(None) };
-        if keep == Keep::default() {
-            return Ok(None);
-        }
+        let retention = self.retention()?;
+        let Some(url) = retention.archive.as_ref().filter(|_| retention.is_on()) else { return Ok(None) };
+        let keep = retention.keep;
         let Some(_turn) = self.take_turn()? else { return Ok(None) };
         let mut segments = 0;
         let how = Sealing {
@@ -150,7 +163,7 @@ impl TaskStore {
             segments_max: ROUND_SEGMENTS,
             all: false,
         };
-        let archived = self.archive(&url, &how, &mut |_| segments += 1)?.last();
+        let archived = self.archive(url, &how, &mut |_| segments += 1)?.last();
         let mut retained = Retained { segments, archived, trimmed: None };
         let (first, head, now, facts) =
             self.inner.read.with_hot(|log, view| Ok((log.first()?, log.head()?, log.now()?, Facts::read(view)?)))?;
@@ -196,35 +209,20 @@ impl Drop for Turn {
     }
 }
 
-/// The stores that this process writes to.
-static WATCHED: Mutex<Vec<Weak<Inner>>> = Mutex::new(Vec::new());
-static THREAD: Once = Once::new();
+/// Keeps a store's log as its facts say, as long as it is open for writing.
+pub(super) struct Retaining(Whose);
 
-/// Keeps a store's log as its facts say, as long as it is open: one thread does so for all of them.
-pub(super) fn watch(inner: &Arc<Inner>) {
-    WATCHED.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(inner));
-    THREAD.call_once(|| {
-        let started = thread::Builder::new().name("tasklog-retention".into()).spawn(|| {
-            loop {
-                thread::sleep(ROUND_PAUSE);
-                round();
-            }
-        });
-        if let Err(error) = started {
-            tracing::warn!(%error, "nothing is archived or trimmed in the background");
-        }
-    });
+impl Retaining {
+    pub(super) fn begin(duties: &mut Duties) {
+        duties.add(ROUND_PAUSE, Box::new(Self(duties.whose())));
+    }
 }
 
-fn round() {
-    let watched = {
-        let mut watched = WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
-        watched.retain(|store| store.strong_count() > 0);
-        watched.clone()
-    };
-    for store in watched {
-        let Some(inner) = store.upgrade() else { continue };
-        match (TaskStore { inner }).retain(None) {
+impl Duty for Retaining {
+    fn turn(&mut self, _: &Stop) -> Next {
+        let Some(inner) = self.0.upgrade() else { return Next::After(ROUND_PAUSE) };
+        let store = TaskStore { inner };
+        match store.retain(None) {
             Ok(Some(Retained { segments, trimmed, archived })) if segments > 0 || trimmed.is_some() => {
                 let first = trimmed.map(|trimmed| trimmed.first.0);
                 tracing::info!(segments, archived = archived.0, first, "retention");
@@ -232,5 +230,6 @@ fn round() {
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "retention"),
         }
+        Arc::into_inner(store.inner).map_or(Next::After(ROUND_PAUSE), |inner| Next::Last(Box::new(inner)))
     }
 }

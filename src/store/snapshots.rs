@@ -1,6 +1,6 @@
 //! A store's snapshots: where they are, made on demand and by the way.
 //!
-//! The process that writes has a thread for them. It looks at the head now and then and makes the next one when enough
+//! The process that writes makes them in the background. It looks at the head now and then and makes the next one when enough
 //! events have come; it reads the log page by page, as any other reader does, and no writer waits for it.
 
 use std::{
@@ -8,10 +8,7 @@ use std::{
     ffi::OsString,
     io,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Condvar, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -20,7 +17,11 @@ use tasklog_log::{Blobs, Checkpoint, Log, MemoryBlobs, Position, StoreError};
 use tasklog_projections::{TableDef, View, facts};
 use tasklog_replay::snapshot::{MakeOptions, SnapshotInfo, Snapshots, Spool};
 
-use super::{TaskStore, pool::ReadSide};
+use super::{
+    TaskStore,
+    background::{Duties, Duty, Next, Stop},
+    pool::ReadSide,
+};
 use crate::{
     blobs::{DirBlobs, RedisBlobs},
     rejection::Error,
@@ -28,7 +29,7 @@ use crate::{
 
 /// A snapshot every so many events, unless the store is opened with another number.
 pub const SNAPSHOT_EVERY_DEFAULT: u64 = 100_000;
-/// How often the thread looks at the head.
+/// How often the head is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// How long it waits after a failure.
 const AFTER_FAILURE: Duration = Duration::from_secs(30);
@@ -194,94 +195,24 @@ pub(super) fn begin_with(
     }
 }
 
-/// The thread that makes snapshots for as long as a store is open for writing.
+/// Makes snapshots for as long as a store is open for writing.
 pub(super) struct Maker {
-    stop: Arc<Stop>,
-    thread: Option<thread::JoinHandle<()>>,
-}
-
-#[derive(Default)]
-struct Stop {
-    asked: AtomicBool,
-    lock: Mutex<()>,
-    told: Condvar,
-}
-
-impl Stop {
-    /// Waits that long; true as soon as it is asked to stop.
-    fn wait(&self, time: Duration) -> bool {
-        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.told.wait_timeout_while(lock, time, |()| !self.is_asked());
-        drop(waited);
-        self.is_asked()
-    }
-
-    fn is_asked(&self) -> bool {
-        self.asked.load(Ordering::Acquire)
-    }
-
-    fn ask(&self) {
-        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        self.asked.store(true, Ordering::Release);
-        drop(lock);
-        self.told.notify_all();
-    }
-}
-
-impl Maker {
-    /// Makes a snapshot every so many events; none if that is 0.
-    pub(super) fn start(read: &ReadSide, kept: &Kept, every: u64) -> Result<Option<Self>, StoreError> {
-        if every == 0 {
-            return Ok(None);
-        }
-        let stop = Arc::new(Stop::default());
-        let kept = Kept { blobs: Arc::clone(&kept.blobs), snapshots: kept.snapshots.clone() };
-        let making = Making { read: read.again(), kept, every, stop: Arc::clone(&stop), newest: None };
-        let thread = thread::Builder::new()
-            .name("tasklog-snapshots".into())
-            .spawn(move || making.run())
-            .map_err(|error| StoreError::unavailable_because("starting the thread of snapshots", error))?;
-        Ok(Some(Self { stop, thread: Some(thread) }))
-    }
-}
-
-impl Drop for Maker {
-    fn drop(&mut self) {
-        self.stop.ask();
-        if let Some(thread) = self.thread.take() {
-            // A panic there was told by the thread itself.
-            let _ = thread.join();
-        }
-    }
-}
-
-/// The work of the thread.
-struct Making {
     read: ReadSide,
     kept: Kept,
     every: u64,
-    stop: Arc<Stop>,
     /// The position of the newest snapshot, as last seen.
     newest: Option<Position>,
 }
 
-impl Making {
-    fn run(mut self) {
-        let mut pause = LOOK_INTERVAL;
-        while !self.stop.wait(pause) {
-            pause = LOOK_INTERVAL;
-            if let Err(error) = self.look() {
-                if self.stop.is_asked() {
-                    return;
-                }
-                let place = self.kept.blobs.place();
-                tracing::warn!(place, error = told(&error), "no snapshot was made; it is tried again");
-                pause = AFTER_FAILURE;
-            }
+impl Maker {
+    /// Makes a snapshot every so many events; none if that is 0.
+    pub(super) fn begin(duties: &mut Duties, read: &ReadSide, kept: &Kept, every: u64) {
+        if every > 0 {
+            duties.add(LOOK_INTERVAL, Box::new(Self { read: read.again(), kept: kept.clone(), every, newest: None }));
         }
     }
 
-    fn look(&mut self) -> Result<(), Error> {
+    fn look(&mut self, stop: &Stop) -> Result<(), Error> {
         let head = self.read.with_log(|log| Ok(log.head()?.position))?;
         // Every process comes to the same position, so that of several writers one makes it and the others find it.
         let due = Position(head.0 - head.0 % self.every);
@@ -294,12 +225,22 @@ impl Making {
         if self.newest.is_some_and(|newest| newest.0 + self.every / 2 > due.0) {
             return Ok(());
         }
-        let stop = &*self.stop;
         let options = MakeOptions { through: Some(due), stop: &|| stop.is_asked(), ..MakeOptions::default() };
         let info = make(&self.read, &snapshots, options)?;
         tracing::debug!(snapshot = info.name, bytes = info.bytes, "made a snapshot");
         self.newest = Some(info.position.max(due));
         Ok(())
+    }
+}
+
+impl Duty for Maker {
+    fn turn(&mut self, stop: &Stop) -> Next {
+        let Err(error) = self.look(stop) else { return Next::After(LOOK_INTERVAL) };
+        if !stop.is_asked() {
+            let place = self.kept.blobs.place();
+            tracing::warn!(place, error = told(&error), "no snapshot was made; it is tried again");
+        }
+        Next::After(AFTER_FAILURE)
     }
 }
 

@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use tasklog_log::{
     Checkpoint, Clock, Commit, Log, Position, StoreError,
     archive::ArchivedLog,
-    read_checked,
+    read_checked_but,
     sqlite::{Head, SqliteLog, connection, connection::Access as FileAccess, read_head},
 };
 use tasklog_projections::{
@@ -193,13 +193,15 @@ fn wal_is_empty(path: &Path) -> bool {
 }
 
 /// Pages of the log after `after` and up to `until`, each of about `limit` events, read and checked ahead on a thread and a
-/// connection of their own.
+/// connection of their own; those that are passed over, ascending, are not checked.
 pub(crate) fn pages(
     path: &Path,
     after: Position,
     until: Position,
     limit: usize,
+    passing_over: &[Position],
 ) -> Result<impl Iterator<Item = Result<Vec<Commit>, StoreError>> + use<>, StoreError> {
+    let passing_over = passing_over.to_vec();
     let conn = connection::open(path, FileAccess::Read)?;
     let (sender, receiver) = sync_channel(PAGES_AHEAD);
     let read = move || {
@@ -207,7 +209,7 @@ pub(crate) fn pages(
         archive::joined(&log, &SqliteView::live(&conn), |log| {
             let mut after = after;
             while after < until {
-                let mut page = read_checked(log, after, limit);
+                let mut page = read_checked_but(log, after, limit, &|at| passing_over.binary_search(&at).is_ok());
                 if let Ok(page) = &mut page {
                     page.retain(|commit| commit.last() <= until);
                 }

@@ -1,9 +1,4 @@
-use std::{
-    path::Path,
-    sync::{Arc, Condvar, Mutex, PoisonError},
-    thread::{self, JoinHandle},
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use rusqlite::Connection;
 use tasklog_log::{
@@ -20,6 +15,7 @@ use tasklog_projections::{
 
 use super::{
     TaskStore, archive,
+    background::{Duties, Duty, Next, Stop},
     exclusive::{Touches, exclusively},
     pool::ReadSide,
 };
@@ -262,103 +258,62 @@ impl Round for InRedis {
     }
 }
 
-/// The thread that keeps a store's Merkle tree up to date while it is open for writing. It reads what was appended in rounds
-/// of its own, so that appending pays nothing, and stops between two pages.
+/// Keeps a store's Merkle tree up to date while it is open for writing. It reads what was appended in rounds of its own, so
+/// that appending pays nothing, and stops between two pages.
 pub(super) struct TreeKeeper {
-    stop: Arc<Stop>,
-    thread: Option<JoinHandle<()>>,
-}
-
-#[derive(Default)]
-struct Stop {
-    asked: Mutex<bool>,
-    changed: Condvar,
-}
-
-impl Stop {
-    fn is_asked(&self) -> bool {
-        *self.asked.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits until the time is over; true at once if it is asked to stop.
-    fn wait(&self, pause: Duration) -> bool {
-        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.changed.wait_timeout_while(asked, pause, |asked| !*asked);
-        *waited.unwrap_or_else(PoisonError::into_inner).0
-    }
-
-    fn ask(&self) {
-        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.changed.notify_all();
-    }
+    open: Box<dyn Fn() -> Result<Box<dyn Round>, StoreError> + Send>,
+    site: Option<Box<dyn Round>>,
+    /// The last failure.
+    told: Option<String>,
 }
 
 impl TreeKeeper {
     /// Of a file. It begins at once: a process that lives shorter than a round has its part done, too.
-    pub(super) fn of_file(path: &Path, jobs: Jobs) -> Result<Self, StoreError> {
+    pub(super) fn of_file(duties: &mut Duties, path: &Path, jobs: Jobs) {
         let path = path.to_owned();
-        Self::start(Duration::ZERO, move || {
+        Self::begin(duties, Duration::ZERO, move || {
             let site: Box<dyn Round> = Box::new(InFile::open(&path, jobs.clone())?);
             Ok(site)
-        })
+        });
     }
 
     /// Of a log in Redis. It begins a little later: a process that is gone by then leaves it to the others.
-    pub(super) fn of_redis(url: RedisUrl, time: Time) -> Result<Self, StoreError> {
-        Self::start(PAUSE, move || {
+    pub(super) fn of_redis(duties: &mut Duties, url: RedisUrl, time: Time) {
+        Self::begin(duties, PAUSE, move || {
             let site: Box<dyn Round> = Box::new(InRedis::open(&url, &time)?);
             Ok(site)
-        })
+        });
     }
 
-    fn start(
+    fn begin(
+        duties: &mut Duties,
         first: Duration,
         open: impl Fn() -> Result<Box<dyn Round>, StoreError> + Send + 'static,
-    ) -> Result<Self, StoreError> {
-        let stop = Arc::new(Stop::default());
-        let asked = Arc::clone(&stop);
-        let thread = thread::Builder::new()
-            .name("tasklog-tree".into())
-            .spawn(move || keep(first, &open, &asked))
-            .map_err(|error| StoreError::unavailable_because("starting the thread of the Merkle tree", error))?;
-        Ok(Self { stop, thread: Some(thread) })
+    ) {
+        duties.add(first, Box::new(Self { open: Box::new(open), site: None, told: None }));
     }
 }
 
-fn keep(first: Duration, open: &dyn Fn() -> Result<Box<dyn Round>, StoreError>, stop: &Stop) {
-    let mut site: Option<Box<dyn Round>> = None;
-    let mut told = None;
-    let mut pause = first;
-    while !stop.wait(pause) {
-        let caught = match &mut site {
+impl Duty for TreeKeeper {
+    fn turn(&mut self, stop: &Stop) -> Next {
+        let caught = match &mut self.site {
             Some(site) => site.round(&|| stop.is_asked()),
-            None => open().and_then(|opened| site.insert(opened).round(&|| stop.is_asked())),
+            None => (self.open)().and_then(|opened| self.site.insert(opened).round(&|| stop.is_asked())),
         };
-        pause = match caught {
+        Next::After(match caught {
             Ok(CaughtUp { overtaken: true, .. }) => PAUSE_LEFT_TO_OTHERS,
             Ok(CaughtUp { done: false, .. }) => PAUSE_BEHIND,
             Ok(_) => PAUSE,
             Err(error) => {
                 // Said once, as long as it stays the same: the tree is nobody's condition for anything.
                 let why = error.full();
-                if told.as_ref() != Some(&why) && !stop.is_asked() {
+                if self.told.as_ref() != Some(&why) && !stop.is_asked() {
                     tracing::warn!(error = why, "the Merkle tree cannot be kept up to date");
                 }
-                told = Some(why);
-                site = None;
+                self.told = Some(why);
+                self.site = None;
                 PAUSE_LEFT_TO_OTHERS
             }
-        };
-    }
-}
-
-impl Drop for TreeKeeper {
-    fn drop(&mut self) {
-        self.stop.ask();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the thread of the Merkle tree panicked");
-        }
+        })
     }
 }

@@ -133,8 +133,47 @@ pub(super) fn encode(packer: &mut Packer, commits: &[Commit]) -> Result<Vec<u8>,
     for kind in &kinds {
         pack_payloads(packer, &mut bytes, &kind.payloads)?;
     }
+    put_damaged(&mut bytes, first, commits);
     bytes.extend_from_slice(&sum(commits).to_be_bytes());
     Ok(bytes)
+}
+
+/// The events whose checksums are not those of their bytes, with their commits.
+fn damaged(commits: &[Commit]) -> impl Iterator<Item = &Event> {
+    commits.iter().flat_map(|commit| commit.events.iter().filter(|event| commit.check(event).is_err()))
+}
+
+/// Whether a block of these commits has checksums of its own.
+pub(super) fn any_damaged(commits: &[Commit]) -> bool {
+    damaged(commits).next().is_some()
+}
+
+/// Nothing at all if every checksum is right, as it nearly always is.
+fn put_damaged(bytes: &mut Vec<u8>, first: Position, commits: &[Commit]) {
+    let damaged: Vec<_> = damaged(commits).collect();
+    if damaged.is_empty() {
+        return;
+    }
+    put_number(bytes, damaged.len() as u64);
+    for event in damaged {
+        put_number(bytes, event.position.0 - first.0);
+        bytes.extend_from_slice(&event.checksum.to_be_bytes());
+    }
+}
+
+/// The checksums of damaged events, by the events' places in the block.
+fn take_damaged(from: &mut Taker<'_>, events: usize) -> Result<BTreeMap<usize, u32>, Malformed> {
+    let mut damaged = BTreeMap::new();
+    if from.0.is_empty() {
+        return Ok(damaged);
+    }
+    for _ in 0..from.count(events)? {
+        let at = from.count(events.saturating_sub(1))?;
+        let (checksum, rest) = from.0.split_first_chunk().ok_or(Malformed("it ends too early"))?;
+        from.0 = rest;
+        damaged.insert(at, u32::from_be_bytes(*checksum));
+    }
+    Ok(damaged)
 }
 
 /// CRC32C over the checksums of all events. Checksums are computed again when a block is read; this says that they are the
@@ -213,7 +252,7 @@ fn pack_payloads(packer: &mut Packer, bytes: &mut Vec<u8>, payloads: &[&[u8]]) -
     Ok(())
 }
 
-/// The commits of a block, with the checksums that are right for what it holds.
+/// The commits of a block, with the checksums that are right for what it holds, but for those that were stored.
 pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Commit>, BlockError> {
     let mut unpacker = Unpacker::new()?;
     let (bytes, summed) = bytes.split_last_chunk().ok_or(Malformed("it ends too early"))?;
@@ -270,6 +309,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Commit>, BlockError> {
     for kind in &mut kinds {
         kind.unpack_payloads(&mut unpacker, &mut from)?;
     }
+    let damaged = take_damaged(&mut from, events)?;
     from.end()?;
 
     let (links, keys) = (Taker(&links), Taker(&keys));
@@ -278,7 +318,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Commit>, BlockError> {
     for (mut commit, count) in decoded {
         for _ in 0..count {
             let mut event = tails.next(&mut texts)?;
-            event.checksum = checksum(&commit.meta, commit.recorded_at, &event);
+            let stored = damaged.get(&((event.position.0 - first.0) as usize)).copied();
+            event.checksum = stored.unwrap_or_else(|| checksum(&commit.meta, commit.recorded_at, &event));
             commit.events.push(event);
         }
         commits.push(commit);

@@ -26,7 +26,7 @@ pub use segment::{BLOCK_EVENTS, SEGMENT_MAGIC, SEGMENT_VERSION};
 pub use verify::ArchiveReport;
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -42,6 +42,7 @@ const BLOCKS_KEPT: usize = 8;
 #[derive(Clone)]
 pub struct Archive {
     shared: Arc<Shared>,
+    passed_over: Arc<BTreeSet<Position>>,
 }
 
 struct Shared {
@@ -63,7 +64,15 @@ impl Archive {
     /// The archive in a place of blobs; an empty place is an empty archive.
     #[must_use]
     pub fn new(blobs: Arc<dyn Blobs>) -> Self {
-        Self { shared: Arc::new(Shared { blobs, read: Mutex::default() }) }
+        Self { shared: Arc::new(Shared { blobs, read: Mutex::default() }), passed_over: Arc::default() }
+    }
+
+    /// Seals these events, which replays pass over, also if their checksums are wrong: they keep the bytes and the checksum
+    /// that they have.
+    #[must_use]
+    pub fn passing_over(mut self, quarantined: impl IntoIterator<Item = Position>) -> Self {
+        self.passed_over = Arc::new(quarantined.into_iter().collect());
+        self
     }
 
     /// Where it is.

@@ -2,7 +2,7 @@ use super::{
     Archive, Manifest, SegmentInfo,
     segment::{self, Sealed, bytes_of, ends_with},
 };
-use crate::{BlobReader, Checkpoint, Commit, Log, Position, StoreError, read_checked};
+use crate::{BlobReader, Checkpoint, Commit, Log, Position, StoreError, read_checked_but};
 
 /// A segment takes no further commit when it has this many events, unless the archive is told otherwise.
 pub const SEGMENT_EVENTS_DEFAULT: usize = 100_000;
@@ -40,7 +40,7 @@ impl Archive {
     ///
     /// # Errors
     /// `diverged` if the archive is another log's, or has what the log does not have; `corrupt` for an event with a wrong
-    /// checksum and for positions that neither has; `unavailable`. Segments that were noted stay.
+    /// checksum that nobody passes over, and for positions that neither has; `unavailable`. Segments that were noted stay.
     pub fn seal(
         &self,
         log: &dyn Log,
@@ -56,7 +56,7 @@ impl Archive {
             let mut manifest = agreed(log, newest.as_deref())?;
             let cut_back = manifest.segments.len() < listed;
             let commits = match sealed < how.segments_max {
-                true => next_segment(log, manifest.last(), how)?,
+                true => self.next_segment(log, manifest.last(), how)?,
                 false => Vec::new(),
             };
             if commits.is_empty() && !cut_back {
@@ -81,6 +81,30 @@ impl Archive {
                 }
             }
         }
+    }
+
+    /// Whole commits after a position, as many as a segment takes; none if there are fewer.
+    fn next_segment(&self, log: &dyn Log, after: Position, how: &Sealing) -> Result<Vec<Commit>, StoreError> {
+        let mut commits: Vec<Commit> = Vec::new();
+        let (mut events, mut bytes) = (0, 0);
+        let segment_events = how.segment_events.max(1);
+        let passed_over = |position| self.passed_over.contains(&position);
+        while events < segment_events {
+            let at = commits.last().map_or(after, Commit::last);
+            let page = read_checked_but(log, at, PAGE_EVENTS.min(segment_events - events), &passed_over)?;
+            if page.is_empty() {
+                return Ok(if how.all { commits } else { Vec::new() });
+            }
+            for commit in page {
+                events += commit.events.len();
+                bytes += bytes_of(&commit);
+                commits.push(commit);
+                if bytes >= SEGMENT_BYTES {
+                    return Ok(commits);
+                }
+            }
+        }
+        Ok(commits)
     }
 
     /// Puts a segment, unless it is there already. What is there under its name may be another log's, or another life's of
@@ -113,29 +137,6 @@ fn same(blobs: &dyn crate::Blobs, name: &str, bytes: &[u8]) -> Result<bool, Stor
             _ => return Ok(read == 0 && rest.is_empty()),
         }
     }
-}
-
-/// Whole commits after a position, as many as a segment takes; none if there are fewer.
-fn next_segment(log: &dyn Log, after: Position, how: &Sealing) -> Result<Vec<Commit>, StoreError> {
-    let mut commits: Vec<Commit> = Vec::new();
-    let (mut events, mut bytes) = (0, 0);
-    let segment_events = how.segment_events.max(1);
-    while events < segment_events {
-        let at = commits.last().map_or(after, Commit::last);
-        let page = read_checked(log, at, PAGE_EVENTS.min(segment_events - events))?;
-        if page.is_empty() {
-            return Ok(if how.all { commits } else { Vec::new() });
-        }
-        for commit in page {
-            events += commit.events.len();
-            bytes += bytes_of(&commit);
-            commits.push(commit);
-            if bytes >= SEGMENT_BYTES {
-                return Ok(commits);
-            }
-        }
-    }
-    Ok(commits)
 }
 
 /// What the next manifest begins with: the newest, as far as the log agrees with it.

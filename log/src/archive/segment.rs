@@ -12,8 +12,10 @@ use crate::{Blobs, Commit, LogInfo, Millis, Position, StoreError};
 
 /// The first bytes of a segment. The first is no text, and a line end that was translated is noticed.
 pub const SEGMENT_MAGIC: [u8; 8] = *b"\x89TLSEG\r\n";
-/// The newest format of segments.
-pub const SEGMENT_VERSION: u16 = 1;
+/// The newest format of segments: one with checksums that are stored, because they are not those of their events.
+pub const SEGMENT_VERSION: u16 = 2;
+/// The format of segments whose events all have right checksums.
+const SEGMENT_VERSION_RIGHT: u16 = 1;
 /// A block takes no further commit when it has this many events.
 pub const BLOCK_EVENTS: usize = 512;
 /// A block takes no further commit when it has this many bytes of payloads and keys.
@@ -73,7 +75,11 @@ pub(super) fn seal(log: LogInfo, commits: &[Commit]) -> Result<Sealed, StoreErro
     let mut packer = Packer::new().map_err(|error| failed(error.into()))?;
     let mut bytes = vec![0; HEADER_BYTES];
     let mut blocks = Vec::new();
+    let mut version = SEGMENT_VERSION_RIGHT;
     for block in blocks_of(commits) {
+        if block::any_damaged(block) {
+            version = SEGMENT_VERSION;
+        }
         let encoded = block::encode(&mut packer, block).map_err(failed)?;
         // What cannot be read back must never take the place of what can.
         if block::decode(&encoded).map_err(failed)? != block {
@@ -100,7 +106,7 @@ pub(super) fn seal(log: LogInfo, commits: &[Commit]) -> Result<Sealed, StoreErro
     }
     let mut header = Vec::with_capacity(HEADER_BYTES);
     header.extend_from_slice(&SEGMENT_MAGIC);
-    header.extend_from_slice(&SEGMENT_VERSION.to_be_bytes());
+    header.extend_from_slice(&version.to_be_bytes());
     header.extend_from_slice(log.id.as_bytes());
     let numbers = [
         log.epoch,

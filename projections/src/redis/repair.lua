@@ -3,6 +3,7 @@
 --   guard: {hash, field, value} or {hash, field} for a field that was not there
 --   type:  {key, type it must have if it is there}
 --   command: a Redis command, or {'HDELIF', hash, field, value}
+-- Writers learn from the head's field `repairs` that what they know of rows counts no more.
 -- Answers for each: {0} done, {1, why} a key of a wrong type is in the way, {2} it has moved on.
 local function judge(repair)
   for _, guard in ipairs(repair[1]) do
@@ -23,9 +24,11 @@ local function judge(repair)
 end
 
 local results = {}
+local repaired = false
 for i, repair in ipairs(cmsgpack.unpack(ARGV[1])) do
   results[i] = judge(repair)
   if results[i][1] == 0 then
+    repaired = true
     for _, command in ipairs(repair[3]) do
       if command[1] ~= 'HDELIF' then
         redis.call(unpack(command))
@@ -34,5 +37,8 @@ for i, repair in ipairs(cmsgpack.unpack(ARGV[1])) do
       end
     end
   end
+end
+if repaired then
+  redis.call('HINCRBY', KEYS[1], 'repairs', 1)
 end
 return results

@@ -1,6 +1,6 @@
 use std::io::{self, Cursor};
 
-use tasklog_log::{Checkpoint, Event, Log, Millis, Position, READ_EVENTS_MAX, StoreError, read_checked};
+use tasklog_log::{Checkpoint, Event, Log, Millis, Position, READ_EVENTS_MAX, StoreError, read_checked_but};
 use tasklog_projections::{PROJECTED, TableDef, Tombstones};
 
 use super::{
@@ -125,12 +125,12 @@ impl Snapshots {
         options: &MakeOptions<'_>,
     ) -> Result<SnapshotInfo, StoreError> {
         let from = base.map_or(Checkpoint::start(log.info()?), |base| base.checkpoint);
-        let (mut arrived, at) = tail(log, from, target, options)?;
+        let rules = Rules::new(self.passed_over.iter().copied(), from.position);
+        let (mut arrived, at) = tail(log, from, target, &rules, options)?;
         arrived.sort_by(|a, b| a.place().cmp(&b.place()));
         let failed = |error| StoreError::unavailable_because("making a file for a snapshot", error);
         let mut spool = (options.spool)().map_err(failed)?;
         let mut writer = Writer::new(&mut *spool, Directory::new(&at, self.passed_over_through(at.position)))?;
-        let rules = Rules::new(self.passed_over.iter().copied(), from.position);
         Merge { writer: &mut writer, at: &at, written: 0, options }.run(base, &arrived, &rules)?;
         let written = writer.finish()?;
         drop(arrived);
@@ -177,6 +177,7 @@ fn tail(
     log: &dyn Log,
     from: Checkpoint,
     target: Position,
+    rules: &Rules,
     options: &MakeOptions<'_>,
 ) -> Result<(Vec<Arrived>, Checkpoint), StoreError> {
     let mut at = from;
@@ -186,7 +187,7 @@ fn tail(
     while at.position < target && arrived.len() < events_max && bytes < PASS_BYTES_MAX {
         options.go_on()?;
         let limit = READ_EVENTS_MAX.min(events_max - arrived.len());
-        for commit in read_checked(log, at.position, limit)? {
+        for commit in read_checked_but(log, at.position, limit, &|position| rules.passes_over(position))? {
             if commit.last() > target {
                 break;
             }

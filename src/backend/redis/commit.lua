@@ -2,7 +2,8 @@
 -- last check, because a script that fails half-way is not rolled back.
 --
 -- KEYS: log, head, identity, turns.
--- ARGV: MessagePack of {writer id, sequence number, log id, epoch, known head, now, instant or '', lag allowed (ms), groups}.
+-- ARGV: MessagePack of {writer id, sequence number, log id, epoch, known head, known repairs, now, instant or '', lag allowed
+-- (ms), groups}.
 -- A group: {conditions, commits, commands, valid until or '', tables, answers asked for, whether it was overtaken before}.
 -- Conditions and commits come in flat arrays, because every table costs:
 --   condition  0, hash, field, tombstones, key, rev: the row has this rev; 1, ...: or is gone;
@@ -14,15 +15,19 @@
 local TURN_MS = 100
 local WAITING_BYTES_MAX = 4096
 
-local writer, seq, id, epoch, known, now, given, lag, groups = unpack(cmsgpack.unpack(ARGV[1]))
+local writer, seq, id, epoch, known, repairs, now, given, lag, groups = unpack(cmsgpack.unpack(ARGV[1]))
 
 local identity = redis.call('HMGET', KEYS[3], 'id', 'epoch')
-local head = redis.call('HMGET', KEYS[2], 'position', 'commit', 'recorded_at', 'w:' .. writer)
+local head = redis.call('HMGET', KEYS[2], 'position', 'commit', 'recorded_at', 'w:' .. writer, 'repairs')
 if not head[1] or identity[1] ~= id or identity[2] ~= epoch or less(head[1], known) then
   return {'diverged'}
 end
 if head[4] and not less(string.match(head[4], '^%d+'), seq) then
   return {'fenced'}
+end
+-- Rows were changed without an event of their own, and their revs do not tell.
+if (head[5] or '0') ~= repairs then
+  return {'repaired', head[5] or '0'}
 end
 
 local server = server_ms()

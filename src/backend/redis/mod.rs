@@ -85,7 +85,9 @@ pub struct RedisBackend {
     clock: Option<(Millis, Instant)>,
     /// First outcomes that the last batch found under the ids of its commands.
     answers: HashMap<CommitId, Stored, RandomState>,
-    /// Whether the log has entered a new epoch, and the next batch is to begin without any row known.
+    /// How often rows were repaired before those that this writer knows were read; as the script counts.
+    repairs: String,
+    /// Whether the log has entered a new epoch, or rows were repaired, and the next batch is to begin without any row known.
     forget: bool,
     /// Whether rows were overtaken in the last call.
     overtaken: bool,
@@ -149,6 +151,9 @@ impl RedisBackend {
         let keys = Keys::new(&prefix);
         let args = [String::new(), WRITER_KEPT_MS.to_string()];
         let _: i64 = link.call(|conn| FORGET.run(conn, &[keys.head()], &args))?;
+        // Before any row is read.
+        let repairs: Option<String> =
+            link.ask(|conn| redis::cmd("HGET").arg(keys.head()).arg("repairs").query(conn))?;
         Ok(Self {
             log: RedisLog::open(Arc::clone(&link), time.clone())?,
             keys,
@@ -164,6 +169,7 @@ impl RedisBackend {
             generation: link.generation(),
             clock: None,
             answers: HashMap::default(),
+            repairs: repairs.unwrap_or_else(|| "0".into()),
             forget: false,
             overtaken: false,
             waits: false,
@@ -309,12 +315,13 @@ impl RedisBackend {
                 first.unwrap_or(now).to_string()
             }
         };
-        array(&mut packed, 9);
+        array(&mut packed, 10);
         text(&mut packed, &self.writer.to_string());
         text(&mut packed, &self.sequence.to_string());
         text(&mut packed, &self.head.log.id.to_string());
         text(&mut packed, &self.head.log.epoch.to_string());
         text(&mut packed, &self.head.position.to_string());
+        text(&mut packed, &self.repairs);
         text(&mut packed, &now.to_string());
         text(&mut packed, &given);
         number(&mut packed, CLOCK_LAG_MAX_MS);
@@ -359,6 +366,11 @@ impl RedisBackend {
             }
             "clock" => {
                 self.clock = Some((parsed(part(1))?, Instant::now()));
+                Ok(Called::Not)
+            }
+            "repaired" => {
+                self.repairs = parsed(part(1))?;
+                self.forget = true;
                 Ok(Called::Not)
             }
             "diverged" => self.compare().map(|_| Called::Not),
@@ -600,8 +612,8 @@ impl Below for RedisBackend {
         Box::new(&mut self.tables)
     }
 
-    fn event(&mut self, position: Position) -> Result<Event, StoreError> {
-        archive::joined(&self.log, self.tables.peek_below(), |log| super::event_at(log, position))
+    fn event(&mut self, position: Position, checked: bool) -> Result<Event, StoreError> {
+        archive::joined(&self.log, self.tables.peek_below(), |log| super::event_at(log, position, checked))
     }
 
     fn assumes(&self) -> bool {

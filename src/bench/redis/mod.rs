@@ -2,6 +2,7 @@
 //! its settings. Everything is written under prefixes of its own and deleted afterwards.
 
 mod follow;
+mod past;
 mod raw;
 mod sizes;
 mod writers;
@@ -101,7 +102,7 @@ pub fn run(plan: &Plan, server: &RedisUrl, folder: &Path, mut tell: impl FnMut(F
         _ => 0.0,
     };
     tell(Figure::plain("appendfsync_none_everysec_always", sync));
-    let groups: [(&[&str], Group); 7] = [
+    let groups: [(&[&str], Group); 8] = [
         (&["sequential_ratio"], writes::sequential),
         (&["sequential_hot_ratio"], writes::hot),
         (&["concurrent_ratio"], writes::concurrent),
@@ -109,6 +110,17 @@ pub fn run(plan: &Plan, server: &RedisUrl, folder: &Path, mut tell: impl FnMut(F
         (&["rebuild_ratio", "follow_events_per_s"], follow::catch_up),
         (&["follow_lag_ms_p99"], follow::lag),
         (&["redis_bytes_per_event", "redis_log_ratio", "redis_bytes_per_row"], sizes::sizes),
+        (
+            &[
+                "as_of",
+                "history",
+                "snapshot",
+                "archive_to_events_per_s",
+                "merkle_kept_events_per_s",
+                "verify_events_per_s",
+            ],
+            past::past,
+        ),
     ];
     for (names, group) in groups {
         let wanted = plan.only.as_ref().is_none_or(|only| names.iter().any(|name| name.contains(&**only)));
