@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Makes tasklog/values.schema.json. With --check: says whether the committed file is what this makes.
 
-JSON Schema draft-07 cannot compare two values. Comparisons are ladders: one rung for each number of the smaller side.
-Beyond the top of a ladder templates/rules.yaml compares.
+JSON Schema draft-07 cannot compare two values. Comparisons are ladders: one rung for each number that one side can be. The
+numbers are integers, so a rung for exactly this number says the same as one for everything below, and is the only one that
+complains. Beyond the top of a ladder templates/rules.yaml compares.
 """
 
 import json
@@ -31,6 +32,11 @@ def at_least(minimum):
 
 def one_of(*values):
     return {"enum": list(values)}
+
+
+def one_of_or_unset(*values):
+    """Helm keeps a null that stands for a value which the chart does not set."""
+    return one_of(*values, None)
 
 
 def closed(required=(), rules=(), **properties):
@@ -71,7 +77,7 @@ def scoped_keys():
         5,
         "a scoped key is rotated before it expires",
         (
-            ({"scoped_key_max_age_days": {"maximum": k}}, {"scoped_key_rotate_before_expiry_days": {"maximum": k - 1}})
+            ({"scoped_key_max_age_days": {"const": k}}, {"scoped_key_rotate_before_expiry_days": {"maximum": k - 1}})
             for k in range(2, SCOPED_KEY_DAYS + 1)
         ),
     )
@@ -81,7 +87,7 @@ def autoscaler():
     return ladder(
         6,
         "minReplicas <= maxReplicas",
-        (({"minReplicas": {"minimum": k}}, {"maxReplicas": {"minimum": k}}) for k in range(3, HPA_REPLICAS + 1)),
+        (({"minReplicas": {"const": k}}, {"maxReplicas": {"minimum": k}}) for k in range(3, HPA_REPLICAS + 1)),
     )
 
 
@@ -89,7 +95,7 @@ def leases():
     return ladder(
         6,
         "a lease is longer than the interval of its renewal",
-        (({"lease_ttl_s": {"maximum": k}}, {"renew_interval_s": {"maximum": k - 1}}) for k in range(2, LEASE_S + 1)),
+        (({"lease_ttl_s": {"const": k}}, {"renew_interval_s": {"maximum": k - 1}}) for k in range(1, LEASE_S + 1)),
     )
 
 
@@ -111,10 +117,10 @@ def rules():
         ),
     ]
     for number, path in LIMITS.items():
-        made.append(rule(number, f"more than one replica requires {path} redis or unset", MANY, then_at(path, {"const": "redis"})))
-    made.append(rule(6, "sqlite has no overflow in redis", SQLITE, then_at("cdc.buffer.overflow", {"enum": ["pvc", "drop"]})))
+        made.append(rule(number, f"more than one replica requires {path} redis or unset", MANY, then_at(path, one_of_or_unset("redis"))))
+    made.append(rule(6, "sqlite has no overflow in redis", SQLITE, then_at("cdc.buffer.overflow", one_of_or_unset("pvc", "drop"))))
     for path in LIMITS.values():
-        made.append(rule(6, f"sqlite has no {path} redis", SQLITE, then_at(path, {"const": "local"})))
+        made.append(rule(6, f"sqlite has no {path} redis", SQLITE, then_at(path, one_of_or_unset("local"))))
     return made
 
 
@@ -129,7 +135,7 @@ def quantities():
 
 
 def limit(**more):
-    return closed(per_ip=TEXT, backend=one_of("redis", "local"), **more)
+    return closed(per_ip=TEXT, backend=one_of_or_unset("redis", "local"), **more)
 
 
 def properties():
@@ -192,6 +198,7 @@ def properties():
             enabled=FLAG,
             **{"from": LIST},
             metricsFrom=LIST,
+            redisFrom=LIST,
             redisPorts={"type": "array", "items": PORT},
             extraEgress=LIST,
         ),
@@ -242,10 +249,9 @@ def properties():
             buffer=closed(
                 primary=one_of("memory", "redis", "pvc"),
                 memory_bytes=AMOUNT,
-                overflow=one_of("redis", "pvc", "drop"),
+                overflow=one_of_or_unset("redis", "pvc", "drop"),
                 redis_bytes=AMOUNT,
             ),
-            sinks=LIST,
         ),
     }
 
