@@ -199,7 +199,7 @@ spec:
               fieldPath: metadata.name
         - name: TASKLOG_LOG
           value: {{ .Values.server.log | quote }}
-        {{- include "tasklog.storeEnv" . | nindent 8 }}
+        {{- include "tasklog.storeEnv" . | trim | nindent 8 }}
         {{- with .Values.server.extraEnv }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
@@ -295,4 +295,18 @@ spec:
     {{- with .Values.extraVolumes }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
+{{- end }}
+
+{{/* At which size of the log an alert warns. */}}
+{{- define "tasklog.logBytes" -}}
+{{- $set := int64 .Values.prometheusRule.logBytes }}
+{{- if $set }}
+{{- $set }}
+{{- else if and .Values.redis.enabled (eq .Values.taskStore.backend "redis") (not .Values.taskStore.url) }}
+{{- $amount := regexFind "^[0-9]+" .Values.redis.maxmemory | int64 }}
+{{- $unit := dict "kb" 1024 "mb" 1048576 "gb" 1073741824 }}
+{{- div (mul $amount (get $unit (regexFind "[a-z]+$" .Values.redis.maxmemory)) 4) 5 }}
+{{- else }}
+{{- 8000000000 }}
+{{- end }}
 {{- end }}
