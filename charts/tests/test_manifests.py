@@ -335,6 +335,46 @@ def test_the_notes_name_every_secret_that_pods_wait_for(values):
         assert name in notes
 
 
+def test_names_of_a_long_release_fit_into_labels():
+    files = HELD.render(FULL, name="r" * 53, namespace="search")
+    files.pop("tasklog/templates/NOTES.txt")
+    made = [each for text in files.values() for each in yaml.safe_load_all(text) if each]
+    for each in made:
+        # A label of a StatefulSet's pods is its name, a dash and ten characters.
+        longest = 52 if each["kind"] == "StatefulSet" else 63
+        assert len(each["metadata"]["name"]) <= longest
+        if not each["apiVersion"].startswith("monitoring.coreos.com/"):
+            kubernetes_validate.validate(each, KUBERNETES, strict=True)
+
+
+def test_the_orchestrator_can_run_in_the_same_pod():
+    beside = {
+        "extraContainers": [{"name": "miroir", "image": "miroir:1"}],
+        "extraVolumes": [{"name": "more", "emptyDir": {}}],
+        "extraVolumeMounts": [{"name": "more", "mountPath": "/more"}],
+        "server": {"extraArgs": ["--tails-max=5"], "extraEnv": [{"name": "A", "value": "b"}]},
+        "podLabels": {"team": "search"},
+        "podAnnotations": {"note": "yes"},
+        "nodeSelector": {"disk": "ssd"},
+        "tolerations": [{"key": "a", "operator": "Exists"}],
+        "affinity": {"podAffinity": {}},
+        "priorityClassName": "high",
+        "imagePullSecrets": [{"name": "pull"}],
+        "image": {"digest": "sha256:" + "0" * 64},
+        "serviceAccount": {"create": False, "name": "mine"},
+        "persistence": {"storageClass": "fast"},
+    }
+    made = server(beside)
+    kubernetes_validate.validate(made, KUBERNETES, strict=True)
+    spec = made["spec"]["template"]["spec"]
+    assert [part["name"] for part in spec["containers"]] == ["tasklog", "miroir"]
+    assert spec["serviceAccountName"] == "mine" and spec["priorityClassName"] == "high"
+    assert container(beside)["args"][-1] == "--tails-max=5" and container(beside)["env"][-1] == {"name": "A", "value": "b"}
+    assert container(beside)["image"].endswith("@sha256:" + "0" * 64)
+    assert made["spec"]["volumeClaimTemplates"][0]["spec"]["storageClassName"] == "fast"
+    assert made["spec"]["template"]["metadata"]["labels"]["team"] == "search"
+
+
 def test_the_chart_is_clean_and_says_for_which_kubernetes_it_is():
     report = helm.lint(CHART, strict=True, kube_version="v1.30.0")
     assert [each["error"] for each in report["messages"]] == ["icon is recommended"] and not report["errors"]
