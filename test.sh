@@ -46,6 +46,8 @@ if [ "${1:-}" != quick ]; then
   cargo clippy --workspace --all-targets --locked -- -D warnings
   say "documentation"
   RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
+  say "chart"
+  charts/test.sh
 fi
 say "tests"
 cargo test --workspace --locked

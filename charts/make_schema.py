@@ -203,7 +203,7 @@ def properties():
             extraEgress=LIST,
         ),
         "serviceMonitor": closed(enabled=FLAG, interval=TEXT, labels=LABELS),
-        "prometheusRule": closed(enabled=FLAG, labels=LABELS, orchestrator=FLAG),
+        "prometheusRule": closed(enabled=FLAG, labels=LABELS, logBytes=AMOUNT, orchestrator=FLAG),
         "dashboard": closed(enabled=FLAG, labels=LABELS),
         "podAnnotations": LABELS,
         "podLabels": LABELS,

@@ -2,13 +2,14 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 50 | trimSuffix "-" }}
 {{- end }}
 
+{{/* A StatefulSet's name and a hash make a label of 63 characters at most: 46, and "-redis". */}}
 {{- define "tasklog.fullname" -}}
 {{- if .Values.fullnameOverride }}
-{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" }}
+{{- .Values.fullnameOverride | trunc 46 | trimSuffix "-" }}
 {{- else if contains (include "tasklog.name" .) .Release.Name }}
-{{- .Release.Name | trunc 50 | trimSuffix "-" }}
+{{- .Release.Name | trunc 46 | trimSuffix "-" }}
 {{- else }}
-{{- printf "%s-%s" .Release.Name (include "tasklog.name" .) | trunc 50 | trimSuffix "-" }}
+{{- printf "%s-%s" .Release.Name (include "tasklog.name" .) | trunc 46 | trimSuffix "-" }}
 {{- end }}
 {{- end }}
 
@@ -199,7 +200,7 @@ spec:
               fieldPath: metadata.name
         - name: TASKLOG_LOG
           value: {{ .Values.server.log | quote }}
-        {{- include "tasklog.storeEnv" . | nindent 8 }}
+        {{- include "tasklog.storeEnv" . | trim | nindent 8 }}
         {{- with .Values.server.extraEnv }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
@@ -295,4 +296,18 @@ spec:
     {{- with .Values.extraVolumes }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
+{{- end }}
+
+{{/* At which size of the log an alert warns. */}}
+{{- define "tasklog.logBytes" -}}
+{{- $set := int64 .Values.prometheusRule.logBytes }}
+{{- if $set }}
+{{- $set }}
+{{- else if and .Values.redis.enabled (eq .Values.taskStore.backend "redis") (not .Values.taskStore.url) }}
+{{- $amount := regexFind "^[0-9]+" .Values.redis.maxmemory | int64 }}
+{{- $unit := dict "kb" 1024 "mb" 1048576 "gb" 1073741824 }}
+{{- div (mul $amount (get $unit (regexFind "[a-z]+$" .Values.redis.maxmemory)) 4) 5 }}
+{{- else }}
+{{- 8000000000 }}
+{{- end }}
 {{- end }}
