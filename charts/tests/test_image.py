@@ -1,6 +1,8 @@
 """The Dockerfile, as far as it can be judged without an engine."""
 
+import json
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -27,3 +29,32 @@ def test_the_program_is_built_from_the_lock_file_and_does_not_run_as_root():
     toolchain = next(text for word, text in made if word == "FROM")
     minimum = next(line for line in (ROOT / "Cargo.toml").read_text().splitlines() if line.startswith("rust-version"))
     assert f"rust:{minimum.split(chr(34))[1]}-" in toolchain
+
+
+def test_the_context_holds_what_the_build_needs_and_no_more(tmp_path):
+    # Given what .dockerignore lets through: it denies everything, and names what may pass
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    assert "*" in lines
+    passed = {line[1:] for line in lines if line.startswith("!")}
+    for name in passed:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile
+        copy(ROOT / name, tmp_path / name)
+    # When cargo reads it
+    ran = subprocess.run(
+        ["cargo", "metadata", "--locked", "--offline", "--no-deps", "--format-version", "1"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    # Then every package of the workspace and each of its targets is there
+    assert ran.returncode == 0, ran.stderr
+    packages = json.loads(ran.stdout)["packages"]
+    assert {"tasklog", "tasklog-log", "tasklog-projections", "tasklog-replay", "tasklog-testing"} == {each["name"] for each in packages}
+    for package in packages:
+        for target in package["targets"]:
+            assert pathlib.Path(target["src_path"]).is_file()
+    # And nothing that the program includes lies outside.
+    for file in tmp_path.rglob("*.rs"):
+        for text in file.read_text().split("include_str!(\"")[1:]:
+            assert (file.parent / text.split('"')[0]).resolve().is_relative_to(tmp_path), file

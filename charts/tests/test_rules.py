@@ -1,5 +1,7 @@
 """What the chart accepts and what it refuses, and for which reason."""
 
+import itertools
+
 import helm_python as helm
 import pytest
 import yaml
@@ -45,6 +47,11 @@ ACCEPTED = [
     case(6, deploy(1, "sqlite", "cdc: {buffer: {overflow: pvc}}")),
     case(6, deploy(2, "redis", "cdc: {buffer: {overflow: redis}}")),
     case(None, "{}"),
+    # A null unsets what has no default: it follows the backend again.
+    case(3, deploy(3, "redis", ui("search_ui", "null"))),
+    case(4, deploy(1, "sqlite", ui("admin_ui", "null"))),
+    case(6, deploy(1, "sqlite", "cdc: {buffer: {overflow: null}}")),
+    case(6, deploy(2, "redis", "cdc: {buffer: {overflow: null}}")),
     # Copies of indexes are no pods.
     case(None, "miroir: {replicationFactor: 3, replicaGroups: 2, shards: 128}"),
     case(None, "global: {anything: true}"),
@@ -173,6 +180,39 @@ def test_the_ladders_agree_with_a_comparison_around_every_rung():
     for least in (2, 3, 99, 100):
         for most in (least - 1, least, least + 1):
             assert passes("miroir", hpa={"minReplicas": least, "maxReplicas": most}) == (least <= most), (least, most)
+
+
+def test_schema_and_template_agree_with_the_rules_on_every_combination(unchecked):
+    def refused(attempt):
+        try:
+            attempt()
+        except (helm.HelmValuesError, helm.HelmRenderError):
+            return True
+        return False
+
+    seen = {True: 0, False: 0}
+    backends = ("sqlite", "redis")
+    limits = (None, "redis", "local")
+    for replicas, backend, scales, search, admin, overflow in itertools.product((1, 2), backends, (True, False), limits, limits, (None, "redis")):
+        values = {
+            "miroir": {"replicas": replicas, "hpa": {"enabled": scales}},
+            "taskStore": {"backend": backend},
+            "search_ui": {"rate_limit": {"backend": search}},
+            "admin_ui": {"rate_limit": {"backend": admin}},
+            "cdc": {"buffer": {"overflow": overflow}},
+        }
+        many, redis = replicas > 1, backend == "redis"
+        broken = {
+            "rules 0 and 1": many != redis,
+            "rule 2": scales and not (many and redis),
+            "rules 3 and 4": many and "local" in (search, admin),
+            "rule 6": not redis and "redis" in (search, admin, overflow),
+        }
+        wanted = any(broken.values())
+        assert refused(lambda: HELD.validate_schema(values)) == wanted, (values, broken)
+        assert refused(lambda: render(values, unchecked)) == wanted, (values, broken)
+        seen[wanted] += 1
+    assert seen[True] > 90 and seen[False] > 10
 
 
 def test_the_grace_period_covers_the_pause_and_the_shutdown():
