@@ -324,6 +324,18 @@ def test_only_the_server_reaches_redis_and_redis_reaches_nobody():
     assert spec["egress"] == [] and "Egress" in spec["policyTypes"]
 
 
+def test_the_network_policies_let_in_whom_the_values_name():
+    orchestrator = {"podSelector": {"matchLabels": {"app": "miroir"}}}
+    prometheus = {"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}
+    values = {**FULL, "networkPolicy": {"from": [orchestrator], "metricsFrom": [prometheus], "redisFrom": [orchestrator]}}
+    for made in (of_kind(values, "NetworkPolicy"), of_kind(values, "NetworkPolicy", "-redis")):
+        kubernetes_validate.validate(made, KUBERNETES, strict=True)
+    service, metrics = of_kind(values, "NetworkPolicy")["spec"]["ingress"]
+    assert (service["from"], metrics["from"]) == ([orchestrator], [prometheus])
+    (redis,) = of_kind(values, "NetworkPolicy", "-redis")["spec"]["ingress"]
+    assert len(redis["from"]) == 2 and orchestrator in redis["from"]
+
+
 @each()
 def test_the_notes_name_every_secret_that_pods_wait_for(values):
     made, notes = render(values)
