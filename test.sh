@@ -47,6 +47,8 @@ if [ "${1:-}" != quick ]; then
   cargo check --locked --features cloud
   say "documentation"
   RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
+  say "chart"
+  charts/test.sh
 fi
 say "tests"
 cargo test --workspace --locked
