@@ -37,6 +37,7 @@ impl Info {
             }
         };
         let following = store.following()?;
+        let began = store.beginning()?.map(|at| at.position);
         let sizes = sizes(&context.url)?;
         let durability = match &context.url {
             StoreUrl::Sqlite(_) => {
@@ -53,7 +54,7 @@ impl Info {
                 .collect();
             let value = json!({
                 "store": context.url.to_string(), "log_id": info.id, "epoch": info.epoch,
-                "head": head.position, "first": first, "head_commit_id": head.commit, "head_recorded_at": head.recorded_at,
+                "head": head.position, "first": first, "began_with_snapshot": began, "head_commit_id": head.commit, "head_recorded_at": head.recorded_at,
                 "checkpoint": checkpoint.position, "recording_from": store.recording().map(|recording| recording.from),
                 "bytes": sizes.0, "wal_bytes": sizes.1, "durability": durability,
                 "follows": following.as_ref().map(|following| &following.source),
@@ -71,6 +72,9 @@ impl Info {
         }
         line("log id", format!("{}, epoch {}", info.id, info.epoch))?;
         line("events", format!("{} to {}", first, head.position))?;
+        if let Some(began) = began {
+            line("began with", format!("the snapshot of event {began}; what was before is in its source"))?;
+        }
         line("newest", format!("{} ({})", output::time(head.recorded_at), head.commit))?;
         line("tables at", format!("event {}", checkpoint.position))?;
         if matches!(context.url, StoreUrl::Sqlite(_)) && store.moment().is_none() {

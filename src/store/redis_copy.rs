@@ -241,7 +241,7 @@ impl Replica for RedisCopy {
             let (chunk, others) = rest.split_at(entries.len());
             self.take_chunk(chunk, &entries, passed_over)?;
             if let Some(last) = chunk.last().filter(|last| decides_quarantine(last)) {
-                settle_quarantine(&self.log, &mut self.view, last, passed_over)?;
+                settle_quarantine(&self.log, &mut self.view, last, passed_over, None)?;
                 self.folder = None;
             }
             rest = others;

@@ -1,0 +1,110 @@
+//! How an empty replica begins with a snapshot of its source instead of the first event.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tasklog_log::{Checkpoint, Position, StoreError};
+
+use super::{Failed, FollowOptions, Note, Replica, Source, of_source};
+use crate::snapshot::Snapshot;
+
+/// How often an empty replica begins to load a snapshot: one may be thinned out, or found damaged, while it is read.
+pub const BEGIN_ATTEMPTS_MAX: usize = 3;
+
+/// What a log begins with that does not begin with event 1.
+pub trait Beginning {
+    /// The snapshot.
+    ///
+    /// # Errors
+    /// `unavailable` if it is gone or damaged, saying what to do.
+    fn snapshot(&self) -> Result<Snapshot, StoreError>;
+}
+
+/// Lets an empty replica begin with a snapshot, if that is wanted and there is one.
+pub(super) fn begin(
+    source: &dyn Source,
+    replica: &mut dyn Replica,
+    options: FollowOptions,
+    stop: &AtomicBool,
+    note: &mut dyn FnMut(Note<'_>),
+) -> Result<(), Failed> {
+    if !options.from_snapshot || replica.log().head()?.position > Position::ZERO {
+        return Ok(());
+    }
+    let mut attempts = 0;
+    loop {
+        let Some(snapshot) = newest(source).map_err(of_source)? else {
+            tracing::warn!("no snapshot of the source can be used: following it from its first event");
+            return Ok(());
+        };
+        attempts += 1;
+        match load(&snapshot, replica, stop, note) {
+            Ok(()) => return Ok(()),
+            Err(_) if stop.load(Ordering::Acquire) => return Ok(()),
+            Err(error) if attempts < BEGIN_ATTEMPTS_MAX && may_be_the_snapshot(&error) => {
+                tracing::warn!(snapshot = snapshot.info().name, error = error.full(), "a snapshot was not loaded");
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn may_be_the_snapshot(error: &StoreError) -> bool {
+    matches!(error, StoreError::Corrupt { .. } | StoreError::Unavailable { .. })
+}
+
+/// The newest usable snapshot of the source. All of it is read again each time: it may have been damaged since.
+fn newest(source: &dyn Source) -> Result<Option<Snapshot>, StoreError> {
+    let mut newest = None;
+    source.session(&mut |log| {
+        if let Some(snapshots) = source.snapshots()? {
+            newest = snapshots.newest(log, log.head()?.position)?;
+        }
+        Ok(())
+    })?;
+    Ok(newest)
+}
+
+fn load(
+    snapshot: &Snapshot,
+    replica: &mut dyn Replica,
+    stop: &AtomicBool,
+    note: &mut dyn FnMut(Note<'_>),
+) -> Result<(), StoreError> {
+    let contents = snapshot.contents();
+    let of = contents.rows() + contents.tombstones();
+    let at = replica.begin_with(snapshot, &mut |rows| {
+        if stop.load(Ordering::Acquire) {
+            return Err(StoreError::unavailable("beginning with a snapshot: it was stopped"));
+        }
+        note(Note::Loading { at: snapshot.checkpoint(), rows, of });
+        Ok(())
+    })?;
+    note(Note::Began { at: &at, rows: of });
+    Ok(())
+}
+
+/// Refuses a decision about an event before the beginning, unless the snapshot was made as it says.
+pub(super) fn require_known(snapshot: &Snapshot, position: Position, passed_over: bool) -> Result<(), StoreError> {
+    if snapshot.contents().passed_over.contains(&position) == passed_over {
+        return Ok(());
+    }
+    let (decided, begins) = (if passed_over { "quarantined" } else { "no longer quarantined" }, snapshot.checkpoint().position);
+    Err(StoreError::unavailable(format!(
+        "event {position} is {decided} in the source, and this replica began with a snapshot of event {begins}, which was made \
+         otherwise: begin the replica again, in a new file, with a newer snapshot of the source"
+    )))
+}
+
+/// Why a source that was trimmed cannot be followed, and what to do.
+pub(super) fn out_of_reach(mine: &Checkpoint, first: Position, options: FollowOptions) -> StoreError {
+    let from = mine.position.next();
+    let advice = match (mine.position, options.from_snapshot) {
+        (Position::ZERO, false) => "begin with a snapshot of the source (--from-snapshot)",
+        (Position::ZERO, true) => "no snapshot of the source can be used; make one there (tasklog snapshot)",
+        _ => "begin a new replica in another file, with a snapshot of the source (--from-snapshot)",
+    };
+    StoreError::unavailable(format!(
+        "following from event {from}: the source begins at event {first}, what was before it is trimmed and in no archive that \
+         can be read: {advice}"
+    ))
+}
