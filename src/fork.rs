@@ -82,6 +82,7 @@ pub fn fork(
     if path.symlink_metadata().is_ok() {
         return Err(taken().into());
     }
+    store.require_first_event("a fork")?;
     let store = store.at(at.unwrap_or(When::Ago(0)))?;
     let through = store.head()?;
     if let Some(beyond) = skip.0.last().filter(|last| **last > through) {

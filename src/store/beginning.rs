@@ -105,4 +105,19 @@ impl TaskStore {
             ReadSide::At(read) => Self { inner: Arc::clone(read.origin()) }.beginning(),
         }
     }
+
+    /// Refuses what needs all of the log, if it begins with a snapshot and what was before can be read nowhere.
+    pub(crate) fn require_first_event(&self, doing: &str) -> Result<(), Error> {
+        let Some(at) = self.beginning()? else { return Ok(()) };
+        let first = self.read(|log, _| Ok(log.first()?))?;
+        if first <= Position(1) {
+            return Ok(());
+        }
+        Err(StoreError::unavailable(format!(
+            "{doing} needs the whole log: this replica began with the snapshot of event {}, so that its log begins at event \
+             {first}: ask its source",
+            at.position
+        ))
+        .into())
+    }
 }
