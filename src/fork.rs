@@ -10,7 +10,7 @@ use std::{
 use tasklog_log::{Commit, Event, Position, StoreError};
 use tasklog_projections::table;
 use tasklog_replay::{
-    follow::{FOLLOW_PAGE_EVENTS, Replica},
+    follow::{Decisions, FOLLOW_PAGE_EVENTS, Replica},
     fork::Forker,
 };
 
@@ -132,7 +132,7 @@ fn fill(
         at = last.last();
         let forked: Vec<Commit> =
             page.iter().filter_map(|commit| forker.commit(commit).transpose()).collect::<Result<_, StoreError>>()?;
-        match replica.take(&forked, &[]) {
+        match replica.take(&forked, &Decisions::default()) {
             Ok(_) => note(at),
             Err(error) => return Err(explain(store, &forker, error)?),
         }

@@ -50,6 +50,8 @@ fn lines(name: &str, count: usize) -> Vec<String> {
 /// Tasks a0 to aN, of which a0 has ended, and one deleted alias.
 fn source(tasks: usize) -> Store {
     let mut all = lines("a", tasks);
+    // No node has it, so that canceling it ends it.
+    all[0] = r#"{"command":"tasks.register","args":{"miroir_id":"a0","node_tasks":{}}}"#.into();
     all.push(cancel("a0"));
     all.push(r#"{"command":"aliases.create","args":{"name":"gone","target":"i","target_verified":true}}"#.into());
     all.push(r#"{"command":"aliases.delete","args":{"name":"gone"}}"#.into());
@@ -143,10 +145,13 @@ fn snapshot_files(store: &Store) -> Vec<PathBuf> {
 fn a_follower_from_a_snapshot_has_the_rows_of_a_full_one_and_of_its_source() {
     let (primary, full, begun) = (Store::new(), Store::new(), Store::new());
     run(primary.command(["apply", "examples/day.ndjson"]), b"");
+    primary.apply(&[line("a1"), line("a2")]).with(0);
     let at = snapshot(&primary);
     primary.apply(&tail()).with(0);
     run(follow(&primary.url(), &full, &["--once"]), b"").with(0);
-    begin(&primary.url(), &begun).with(0).prints(&["began with the snapshot of event ", "the log here begins at event "]);
+    begin(&primary.url(), &begun)
+        .with(0)
+        .prints(&["began with the snapshot of event ", "the log here begins at event "]);
     assert_begun(&primary.url(), &begun, at);
     assert_eq!(rows(&begun.url()), rows(&full.url()));
     let infos = [&begun, &full].map(|store| store.json(["info"]).remove(0));
@@ -224,16 +229,12 @@ fn a_row_whose_tombstone_the_snapshot_has_forgotten_is_created_again() {
     let clock = ManualClock::at(1_700_000_000_000);
     let day = Duration::from_secs(86_400);
     let config = Config { tombstone_retention: day * 30, ..Config::default() };
-    let options = OpenOptions {
-        config,
-        clock: std::sync::Arc::new(clock.clone()),
-        snapshot_every: 0,
-        ..OpenOptions::default()
-    };
+    let options =
+        OpenOptions { config, clock: std::sync::Arc::new(clock.clone()), snapshot_every: 0, ..OpenOptions::default() };
     let store = TaskStore::open_with(&file.url().parse().unwrap(), options).unwrap();
-    for id in ["gone", "stays"] {
-        register(&store, id).unwrap();
-    }
+    let gone = || tasks::Register { miroir_id: Some("gone".into()), ..tasks::Register::default() };
+    store.run_blocking(gone(), CommandOptions::default()).unwrap();
+    register(&store, "stays").unwrap();
     store.run_blocking(tasks::Cancel { miroir_id: "gone".into(), error: None }, CommandOptions::default()).unwrap();
     clock.advance(86_400_000);
     let prune = tasks::Prune { cutoff_ms: Some(clock.now()), ..tasks::Prune::default() };
@@ -251,7 +252,7 @@ fn a_row_whose_tombstone_the_snapshot_has_forgotten_is_created_again() {
     for follower in &followers {
         follower.wait_for(made, PATIENCE).unwrap();
     }
-    let head = register(&store, "gone").unwrap();
+    let head = store.run_blocking(gone(), CommandOptions::default()).unwrap().position;
     let linked = store.read(|log, _| Ok(log.event(head)?)).unwrap().unwrap().0.events[0].prev;
     assert_eq!(linked, Some(Position(5)), "the writer still knew the tombstone");
     for follower in followers {
@@ -328,7 +329,9 @@ fn a_snapshot_of_another_projection_version_is_not_begun_with() {
     snapshot(&primary);
     of_another_projection(&snapshot_files(&primary).pop().unwrap());
     let replica = Store::new();
-    begin(&primary.url(), &replica).with(0).says(&["passing over a snapshot", "is of projection 2, this program's is 1"]);
+    begin(&primary.url(), &replica)
+        .with(0)
+        .says(&["passing over a snapshot", "is of projection 2, this program's is 1"]);
     assert_begun(&primary.url(), &replica, older);
 }
 
@@ -399,7 +402,7 @@ fn is_loading(store: &Store) -> bool {
 
 #[test]
 fn a_follower_killed_while_it_loads_has_nothing_and_begins_again() {
-    let primary = Store::with(&lines("a", 25_000));
+    let primary = Store::with(&lines("a", 15_000));
     let at = snapshot(&primary);
     primary.apply(&tail_without_alias()).with(0);
     let replica = Store::new();
@@ -432,7 +435,7 @@ fn a_follower_killed_while_it_loads_has_nothing_and_begins_again() {
         }
     }
     assert!(killed > 0, "no kill came while it was loading");
-    begin(&primary.url(), &replica).with(0).prints(&["began with the snapshot of event 25,000 "]);
+    begin(&primary.url(), &replica).with(0).prints(&["began with the snapshot of event 15,000 "]);
     assert_begun(&primary.url(), &replica, at);
     let left: i64 = open_beside(&replica)
         .unwrap()
@@ -475,7 +478,7 @@ fn a_begun_follower_that_is_killed_again_and_again_has_the_rest_exactly_once() {
     let mut writer = writer.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let mut input = writer.stdin.take().unwrap();
     let writing = thread::spawn(move || {
-        for (at, line) in lines("then", 2_000).into_iter().enumerate() {
+        for (at, line) in lines("then", 1_990).into_iter().enumerate() {
             writeln!(input, "{line}\n{}", cancel(format!("a{}", at + 1))).unwrap();
             if at % 100 == 0 {
                 thread::sleep(Duration::from_millis(20));
@@ -514,7 +517,10 @@ fn verify_notices_a_changed_row_a_changed_event_and_a_snapshot_that_is_gone() {
     let (_primary, replica, _) = begun();
     replica.by_hand("UPDATE tasks SET error = 'by hand' WHERE miroir_id IN ('a5', 'b1')");
     replica.run(["verify"]).with(1).prints(&["tasks/a5", "tasks/b1", "2 findings"]);
-    replica.run(["rebuild"]).with(0).prints(&["rebuilt from the snapshot at event ", "2 rows were not what the log says"]);
+    replica
+        .run(["rebuild"])
+        .with(0)
+        .prints(&["rebuilt from the snapshot at event ", "2 rows were not what the log says"]);
     replica.run(["verify"]).with(0);
     let last = replica.json(["info"])[0]["head"].as_u64().unwrap();
     replica.by_hand(&format!("UPDATE events SET payload = x'80' WHERE position = {last}"));
@@ -678,9 +684,26 @@ fn a_quarantine_is_followed_where_the_replica_has_the_event_and_otherwise_it_say
     let said = begin(&primary.url(), &replica).with(3);
     said.says(&[&format!("event {position} is quarantined in the source"), "begin the replica again"]);
     assert_eq!(rows(&replica.url()), before, "nothing of it was taken");
+    // Nor can one begin with a snapshot that was made otherwise; with the first event it can.
+    let full = Store::new();
+    begin(&primary.url(), &full).with(0).says(&["no snapshot of the source can be used"]);
+    assert_eq!(full.dump(), primary.dump());
     // One that begins after the decision has it.
     let made = snapshot(&primary);
     let again = Store::new();
     begin(&primary.url(), &again).with(0);
     assert_begun(&primary.url(), &again, made);
+}
+
+/// A decision that was taken back is met on the way, and the snapshot was made as it is in the end.
+#[test]
+fn a_quarantine_that_was_lifted_before_the_replica_began_does_not_stop_it() {
+    let (primary, replica) = (source(50), Store::new());
+    let at = snapshot(&primary);
+    let ended = primary.json(["history", "tasks", "a0"]).pop().unwrap()["position"].as_u64().unwrap().to_string();
+    primary.run(["quarantine", &ended, "--reason", "x"]).with(0);
+    primary.run(["quarantine", &ended, "--lift", "--reason", "y"]).with(0);
+    primary.apply(&tail()).with(0);
+    begin(&primary.url(), &replica).with(0);
+    assert_begun(&primary.url(), &replica, at);
 }

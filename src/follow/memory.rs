@@ -4,7 +4,7 @@ use tasklog_log::{Blobs, Checkpoint, Commit, Log, LogInfo, Position, StoreError}
 use tasklog_projections::{PROJECTED, View, facts, memory::MemoryView};
 use tasklog_replay::{
     Folder,
-    follow::{Beginning, FOLLOW_PAGE_EVENTS, Replica, take},
+    follow::{Beginning, Decisions, FOLLOW_PAGE_EVENTS, Replica, take},
     snapshot::{Snapshot, Snapshots},
 };
 
@@ -28,19 +28,19 @@ impl MemoryReplica {
         Some(InMemory { snapshots: Snapshots::new(Arc::clone(&self.blobs)), log: self.backend.log.clone(), at })
     }
 
-    fn taken(&mut self, commits: &[Commit], passed_over: &[Position]) -> Result<Checkpoint, StoreError> {
+    fn taken(&mut self, commits: &[Commit], decisions: &Decisions) -> Result<Checkpoint, StoreError> {
         let folder = self.folder.take();
         let beginning = self.begun();
         let begins = beginning.as_ref().map_or(Position::ZERO, |beginning| beginning.at.position);
         let MemoryBackend { log, view } = &mut self.backend;
         let begin = || {
-            let folder = Folder::on_live(&PROJECTED, &*view)?.passing_over(passed_over.iter().copied());
+            let folder = Folder::on_live(&PROJECTED, &*view)?.passing_over(decisions.passed_over.iter().copied());
             Ok::<_, StoreError>(folder.after_snapshot(begins))
         };
         let mut folder = folder.map_or_else(begin, Ok)?;
         // Nothing is written unless all of it can be, up to a quarantine: folding and adopting refuse before they write.
         let beginning = beginning.as_ref().map(|beginning| beginning as &dyn Beginning);
-        let to = take(&mut folder, log, view, commits, passed_over, beginning)?;
+        let to = take(&mut folder, log, view, commits, decisions, beginning)?;
         self.folder = Some(folder);
         Ok(to)
     }
@@ -90,9 +90,9 @@ impl Replica for MemoryReplica {
         Ok(self.backend.log.beginning())
     }
 
-    fn take(&mut self, commits: &[Commit], passed_over: &[Position]) -> Result<Checkpoint, StoreError> {
+    fn take(&mut self, commits: &[Commit], decisions: &Decisions) -> Result<Checkpoint, StoreError> {
         self.backend.view.begin();
-        let taken = self.taken(commits, passed_over);
+        let taken = self.taken(commits, decisions);
         self.backend.view.commit();
         taken
     }

@@ -283,7 +283,10 @@ impl Shared {
             Note::Progress { .. } | Note::Loading { .. } => {}
             Note::Began { at, .. } => tracing::info!(position = at.position.0, "the replica began with a snapshot"),
             Note::NoWayBack { first, .. } => {
-                tracing::warn!(first = first.0, "the replica has nothing in common with its source any more: begin it again");
+                tracing::warn!(
+                    first = first.0,
+                    "the replica has nothing in common with its source any more: begin it again"
+                );
             }
             Note::Lost(error) => tracing::warn!(error = error.full(), "the source was lost, trying again"),
             Note::WentBack(went) => {

@@ -10,9 +10,7 @@ use tasklog_log::{
 };
 use tasklog_projections::{
     PROJECTED,
-    sqlite::{
-        SqliteView, Wanted, begin_loading, create_shadow, drop_shadow, end_loading, index_shadow, swap_shadow,
-    },
+    sqlite::{SqliteView, Wanted, begin_loading, create_shadow, drop_shadow, end_loading, index_shadow, swap_shadow},
 };
 use tasklog_replay::{
     follow::Beginning,
@@ -97,9 +95,7 @@ impl TaskStore {
     /// The store's.
     pub fn beginning(&self) -> Result<Option<Checkpoint>, Error> {
         match &self.inner.read {
-            ReadSide::Sqlite(pool) => {
-                pool.with(|conn| Ok(SqliteLog::new(conn, Arc::new(SystemClock)).beginning()?))
-            }
+            ReadSide::Sqlite(pool) => pool.with(|conn| Ok(SqliteLog::new(conn, Arc::new(SystemClock)).beginning()?)),
             ReadSide::Memory(backend) => Ok(backend.log.beginning()),
             ReadSide::Redis(_) => Ok(None),
             ReadSide::At(read) => Self { inner: Arc::clone(read.origin()) }.beginning(),

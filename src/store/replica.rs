@@ -15,7 +15,7 @@ use tasklog_projections::{
 };
 use tasklog_replay::{
     Folder,
-    follow::{Beginning, Replica, take},
+    follow::{Beginning, Decisions, Replica, take},
     snapshot::Snapshot,
 };
 
@@ -136,20 +136,20 @@ impl Replica for SqliteReplica {
         SqliteLog::new(&self.conn, Arc::new(SystemClock)).beginning()
     }
 
-    fn take(&mut self, commits: &[Commit], passed_over: &[Position]) -> Result<Checkpoint, StoreError> {
+    fn take(&mut self, commits: &[Commit], decisions: &Decisions) -> Result<Checkpoint, StoreError> {
         // Taken out: after an error the next transaction begins with rows as they are stored.
         let folder = self.folder.take();
         let transaction = connection::begin(&self.conn)?;
         let mut log = SqliteLog::new(&self.conn, Arc::new(SystemClock));
         let mut view = SqliteView::live(&self.conn);
         let begin = || {
-            let folder = Folder::on_live(&PROJECTED, &view)?.passing_over(passed_over.iter().copied());
+            let folder = Folder::on_live(&PROJECTED, &view)?.passing_over(decisions.passed_over.iter().copied());
             Ok::<_, StoreError>(folder.after_snapshot(Following::rows_from(&self.conn)?))
         };
         let mut folder = folder.map_or_else(begin, Ok)?;
         let beginning = log.beginning()?.map(|at| InFile { path: &self.path, conn: &self.conn, at });
         let beginning = beginning.as_ref().map(|beginning| beginning as &dyn Beginning);
-        let to = take(&mut folder, &mut log, &mut view, commits, passed_over, beginning)?;
+        let to = take(&mut folder, &mut log, &mut view, commits, decisions, beginning)?;
         transaction.commit()?;
         self.folder = Some(folder);
         Ok(to)

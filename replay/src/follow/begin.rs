@@ -2,10 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tasklog_log::{Checkpoint, Position, StoreError};
+use tasklog_log::{Checkpoint, Commit, Log, Position, StoreError};
 
-use super::{Failed, FollowOptions, Note, Replica, Source, of_source};
-use crate::snapshot::Snapshot;
+use super::{Decisions, Failed, FollowOptions, Note, Replica, Source, of_source};
+use crate::{is_quarantined_later, quarantine_of, snapshot::Snapshot};
 
 /// How often an empty replica begins to load a snapshot: one may be thinned out, or found damaged, while it is read.
 pub const BEGIN_ATTEMPTS_MAX: usize = 3;
@@ -83,12 +83,40 @@ fn load(
     Ok(())
 }
 
+/// Asks the source what becomes of decisions, among those that are to be taken, about events that are older than the replica:
+/// its snapshot was made as the source has decided in the end, whatever it decided on the way.
+pub(super) fn look_ahead(
+    source: &dyn Source,
+    replica: &dyn Replica,
+    commits: &[Commit],
+    decisions: &mut Decisions,
+) -> Result<(), Failed> {
+    let decided: Vec<_> = commits.iter().flat_map(|commit| &commit.events).filter_map(quarantine_of).collect();
+    if decided.is_empty() {
+        return Ok(());
+    }
+    let (Some(beginning), Some(first)) = (replica.beginning()?, commits.first()) else { return Ok(()) };
+    for position in decided.into_iter().filter(|position| *position <= beginning.position) {
+        let mut quarantined = false;
+        let mut look = |log: &dyn Log| {
+            quarantined = is_quarantined_later(log, first.first().before(), position)?;
+            Ok(())
+        };
+        source.session(&mut look).map_err(of_source)?;
+        decisions.passed_over.retain(|known| *known != position);
+        decisions.lifted.retain(|known| *known != position);
+        if quarantined { &mut decisions.passed_over } else { &mut decisions.lifted }.push(position);
+    }
+    Ok(())
+}
+
 /// Refuses a decision about an event before the beginning, unless the snapshot was made as it says.
 pub(super) fn require_known(snapshot: &Snapshot, position: Position, passed_over: bool) -> Result<(), StoreError> {
     if snapshot.contents().passed_over.contains(&position) == passed_over {
         return Ok(());
     }
-    let (decided, begins) = (if passed_over { "quarantined" } else { "no longer quarantined" }, snapshot.checkpoint().position);
+    let (decided, begins) =
+        (if passed_over { "quarantined" } else { "no longer quarantined" }, snapshot.checkpoint().position);
     Err(StoreError::unavailable(format!(
         "event {position} is {decided} in the source, and this replica began with a snapshot of event {begins}, which was made \
          otherwise: begin the replica again, in a new file, with a newer snapshot of the source"

@@ -133,7 +133,9 @@ pub(super) fn go_back(
     let mut common = None;
     source.session(&mut |log| {
         common = common_point(log, &*replica.log())?;
-        if common.is_none() && let Some(beginning) = &beginning {
+        if common.is_none()
+            && let Some(beginning) = &beginning
+        {
             common = has(log, beginning)?.then_some(*beginning);
         }
         Ok(())

@@ -13,7 +13,7 @@ mod ahead;
 mod begin;
 mod meet;
 
-pub use begin::{Beginning, BEGIN_ATTEMPTS_MAX};
+pub use begin::{BEGIN_ATTEMPTS_MAX, Beginning};
 pub use meet::{Dropped, Meeting, WentBack, common_point, meet};
 
 use std::{
@@ -48,6 +48,16 @@ pub const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(50);
 pub const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// How long a session may be idle before the source is opened afresh: a path may lead to another file by then.
 pub const SESSION_IDLE_MAX: Duration = Duration::from_secs(1);
+
+/// What the source has decided further on about events that are being taken, or were taken with a snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decisions {
+    /// Quarantined: a replica that cannot fold them passes over them now.
+    pub passed_over: Vec<Position>,
+    /// Not quarantined in the end, of those that are older than the replica: a decision on the way there is no reason to do
+    /// anything about their rows, which it has as a snapshot had them.
+    pub lifted: Vec<Position>,
+}
 
 /// A log that can be followed.
 pub trait Source: Send + Sync {
@@ -107,12 +117,11 @@ pub trait Replica {
         Ok(None)
     }
 
-    /// Takes commits that continue its head: log, rows and checkpoint in one transaction. `passed_over` are positions that
-    /// the source has quarantined further on. See [`take`].
+    /// Takes commits that continue its head: log, rows and checkpoint in one transaction. See [`take`].
     ///
     /// # Errors
     /// `corrupt` or `schema_ahead` for commits that cannot be folded, and the store's; then nothing was taken.
-    fn take(&mut self, commits: &[Commit], passed_over: &[Position]) -> Result<Checkpoint, StoreError>;
+    fn take(&mut self, commits: &[Commit], decisions: &Decisions) -> Result<Checkpoint, StoreError>;
 
     /// Goes back to an earlier point of its own log, the end of a commit or 0, as a replica of the log that `to` names. A
     /// crash on the way leaves the old state or the new one.
@@ -186,8 +195,7 @@ pub enum Note<'n> {
 }
 
 /// Adopts, folds and applies commits: what [`Replica::take`] does inside its transaction. `folder` stands where `view`
-/// stands; after an error it is of no use any more. `passed_over` are positions that the source has quarantined further on.
-/// `beginning` is for a log that begins with a snapshot.
+/// stands; after an error it is of no use any more. `beginning` is for a log that begins with a snapshot.
 ///
 /// # Errors
 /// `corrupt` or `schema_ahead` for commits that cannot be folded; the log's and the view's. A fold that fails has written
@@ -197,7 +205,7 @@ pub fn take(
     log: &mut dyn Log,
     view: &mut dyn View,
     commits: &[Commit],
-    passed_over: &[Position],
+    decisions: &Decisions,
     beginning: Option<&dyn Beginning>,
 ) -> Result<Checkpoint, StoreError> {
     let mut at = view.checkpoint()?;
@@ -205,7 +213,7 @@ pub fn take(
     for run in commits.split_inclusive(decides_quarantine) {
         at = take_run(folder, log, view, run)?;
         let Some(last) = run.last().filter(|last| decides_quarantine(last)) else { continue };
-        let passing = settle_quarantine(log, view, last, passed_over, beginning)?;
+        let passing = settle_quarantine(log, view, last, decisions, beginning)?;
         *folder = folder.again(view)?.passing_over(passing);
     }
     Ok(at)
@@ -227,15 +235,16 @@ pub fn settle_quarantine(
     log: &dyn Log,
     view: &mut dyn View,
     commit: &Commit,
-    passed_over: &[Position],
+    decisions: &Decisions,
     beginning: Option<&dyn Beginning>,
 ) -> Result<Vec<Position>, StoreError> {
     let mut passing = facts::quarantined(view)?;
-    passing.extend(passed_over);
+    passing.extend(&decisions.passed_over);
     let snapshot = beginning.map(Beginning::snapshot).transpose()?;
     for position in commit.events.iter().filter_map(quarantine_of) {
         if let Some(snapshot) = snapshot.as_ref().filter(|snapshot| position <= snapshot.checkpoint().position) {
-            begin::require_known(snapshot, position, passing.contains(&position))?;
+            let passed_over = passing.contains(&position) && !decisions.lifted.contains(&position);
+            begin::require_known(snapshot, position, passed_over)?;
             continue;
         }
         let Some((commit, index)) = log.event(position)? else { continue };
@@ -390,11 +399,14 @@ fn take_known(
     source: &dyn Source,
     replica: &mut dyn Replica,
     commits: &[Commit],
-    passed_over: &mut Vec<Position>,
+    decisions: &mut Decisions,
 ) -> Result<Checkpoint, Failed> {
+    begin::look_ahead(source, replica, commits, decisions)?;
     loop {
-        match replica.take(commits, passed_over) {
-            Err(StoreError::Corrupt { position: Some(position), why }) if !passed_over.contains(&position) => {
+        match replica.take(commits, decisions) {
+            Err(StoreError::Corrupt { position: Some(position), why })
+                if !decisions.passed_over.contains(&position) =>
+            {
                 let mut quarantined = false;
                 let mut look = |log: &dyn Log| {
                     quarantined = is_quarantined_later(log, position, position)?;
@@ -404,7 +416,7 @@ fn take_known(
                 if !quarantined {
                     return Err(StoreError::corrupt(position, why).into());
                 }
-                passed_over.push(position);
+                decisions.passed_over.push(position);
             }
             taken => return Ok(taken?),
         }
@@ -420,7 +432,7 @@ fn take_pages(
     note: &mut dyn FnMut(Note<'_>),
 ) -> Result<Ended, Failed> {
     let mut pending: Vec<Commit> = Vec::new();
-    let mut passed_over = Vec::new();
+    let mut decisions = Decisions::default();
     let mut events = 0;
     while let Ok(read) = pages.recv() {
         match read {
@@ -433,7 +445,7 @@ fn take_pages(
                 }
                 let theirs = if last.last() > head.position { checkpoint(head.log, last) } else { head };
                 let missing = theirs.recorded_at - first.recorded_at;
-                let at = take_known(source, replica, &pending, &mut passed_over)?;
+                let at = take_known(source, replica, &pending, &mut decisions)?;
                 let behind_ms = if at.position < theirs.position { missing.max(0) } else { 0 };
                 pending.clear();
                 events = 0;
@@ -442,7 +454,7 @@ fn take_pages(
             Read::AtHead(head) => {
                 // What was read before the head was reached has been taken with the page that reached it.
                 if !pending.is_empty() {
-                    take_known(source, replica, &pending, &mut passed_over)?;
+                    take_known(source, replica, &pending, &mut decisions)?;
                     pending.clear();
                     events = 0;
                 }

@@ -18,7 +18,9 @@ impl Snapshot {
         for _ in 0..WRITES_MAX {
             place.put(&info.name, &mut BlobReader::new(&*self.blobs, &info.name))?;
             match File::open(&**place, info)? {
-                Ok(file) => return Ok(Self { blobs: Arc::clone(place), file: Arc::new(file), checkpoint: self.checkpoint }),
+                Ok(file) => {
+                    return Ok(Self { blobs: Arc::clone(place), file: Arc::new(file), checkpoint: self.checkpoint });
+                }
                 Err(why) => damage = why,
             }
             place.delete(&info.name)?;
