@@ -32,8 +32,12 @@ pub(super) fn begin(
     }
     let mut attempts = 0;
     loop {
-        let Some(snapshot) = newest(source).map_err(of_source)? else {
-            tracing::warn!("no snapshot of the source can be used: following it from its first event");
+        let (head, newest) = newest(source).map_err(of_source)?;
+        let Some(snapshot) = newest else {
+            // Of a source that has nothing yet there can be none.
+            if head > Position::ZERO {
+                tracing::warn!("no snapshot of the source can be used: following it from its first event");
+            }
             return Ok(());
         };
         attempts += 1;
@@ -52,16 +56,17 @@ fn may_be_the_snapshot(error: &StoreError) -> bool {
     matches!(error, StoreError::Corrupt { .. } | StoreError::Unavailable { .. })
 }
 
-/// The newest usable snapshot of the source. All of it is read again each time: it may have been damaged since.
-fn newest(source: &dyn Source) -> Result<Option<Snapshot>, StoreError> {
-    let mut newest = None;
+/// The source's head, and its newest usable snapshot. All of it is read again each time: it may have been damaged since.
+fn newest(source: &dyn Source) -> Result<(Position, Option<Snapshot>), StoreError> {
+    let (mut head, mut newest) = (Position::ZERO, None);
     source.session(&mut |log| {
+        head = log.head()?.position;
         if let Some(snapshots) = source.snapshots()? {
-            newest = snapshots.newest(log, log.head()?.position)?;
+            newest = snapshots.newest(log, head)?;
         }
         Ok(())
     })?;
-    Ok(newest)
+    Ok((head, newest))
 }
 
 fn load(
