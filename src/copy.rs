@@ -119,7 +119,7 @@ pub fn copy(
     let mut copy = Destination::open(to, recording_from)?;
     let began_at = copy.replica().log().head()?.position;
     require_prefix(&*source, copy.replica(), to)?;
-    let options = FollowOptions { once: true, accept_divergence: false };
+    let options = FollowOptions { once: true, ..FollowOptions::default() };
     for _ in 0..CATCH_UPS_MAX {
         follow(&*source, copy.replica(), options, stop, note)?;
         if stop.load(Ordering::Acquire) {
@@ -150,7 +150,7 @@ pub(crate) fn take_over(
     let mut copy = Destination::open(to, recording_from)?;
     let began_at = copy.replica().log().head()?.position;
     require_prefix(source, copy.replica(), to)?;
-    let reached = follow(source, copy.replica(), FollowOptions { once: true, accept_divergence: false }, stop, note)?;
+    let reached = follow(source, copy.replica(), FollowOptions { once: true, ..FollowOptions::default() }, stop, note)?;
     if stop.load(Ordering::Acquire) {
         return Err(StoreError::unavailable("it was stopped; repeat it to go on").into());
     }

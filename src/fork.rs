@@ -10,7 +10,7 @@ use std::{
 use tasklog_log::{Commit, Event, Position, StoreError};
 use tasklog_projections::table;
 use tasklog_replay::{
-    follow::{FOLLOW_PAGE_EVENTS, Replica},
+    follow::{Decisions, FOLLOW_PAGE_EVENTS, Replica},
     fork::Forker,
 };
 
@@ -82,6 +82,7 @@ pub fn fork(
     if path.symlink_metadata().is_ok() {
         return Err(taken().into());
     }
+    store.require_first_event("a fork")?;
     let store = store.at(at.unwrap_or(When::Ago(0)))?;
     let through = store.head()?;
     if let Some(beyond) = skip.0.last().filter(|last| **last > through) {
@@ -131,7 +132,7 @@ fn fill(
         at = last.last();
         let forked: Vec<Commit> =
             page.iter().filter_map(|commit| forker.commit(commit).transpose()).collect::<Result<_, StoreError>>()?;
-        match replica.take(&forked, &[]) {
+        match replica.take(&forked, &Decisions::default()) {
             Ok(_) => note(at),
             Err(error) => return Err(explain(store, &forker, error)?),
         }

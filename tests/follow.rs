@@ -575,7 +575,7 @@ fn a_log_replaced_under_an_open_session_is_noticed_before_anything_of_it_is_take
     let (other, _) = commits(&store);
     for (accept_divergence, epoch) in [(true, 1), (false, 2), (false, 1)] {
         let changing = Changing::with(&lost, info);
-        let options = FollowOptions { once: false, accept_divergence };
+        let options = FollowOptions { accept_divergence, ..FollowOptions::default() };
         let follower = Follower::start(changing.opened(), &StoreUrl::Memory, options).unwrap();
         follower.wait_for(Position(37), PATIENCE).unwrap();
         changing.log.clone().cut_back(Position(30), LogInfo { epoch, ..info });

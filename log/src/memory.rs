@@ -27,13 +27,15 @@ struct Shared {
 
 struct State {
     info: LogInfo,
+    /// The commit after which the log begins; position 0 for one that has its first event, or was trimmed.
+    beginning: Checkpoint,
     commits: Vec<Commit>,
     answers: HashMap<CommitId, Stored>,
 }
 
 impl State {
     fn head(&self) -> Checkpoint {
-        self.commits.last().map_or(Checkpoint::start(self.info), |commit| Checkpoint {
+        self.commits.last().map_or(Checkpoint { log: self.info, ..self.beginning }, |commit| Checkpoint {
             log: self.info,
             position: commit.last(),
             commit: commit.meta.id,
@@ -42,7 +44,8 @@ impl State {
     }
 
     fn last(&self) -> (Position, Millis) {
-        self.commits.last().map_or((Position::ZERO, 0), |commit| (commit.last(), commit.recorded_at))
+        let beginning = (self.beginning.position, self.beginning.recorded_at);
+        self.commits.last().map_or(beginning, |commit| (commit.last(), commit.recorded_at))
     }
 }
 
@@ -51,7 +54,8 @@ impl MemoryLog {
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         let info = LogInfo { id: Uuid::now_v7(), epoch: 1 };
-        let state = State { info, commits: Vec::new(), answers: HashMap::new() };
+        let beginning = Checkpoint::start(info);
+        let state = State { info, beginning, commits: Vec::new(), answers: HashMap::new() };
         Self { shared: Arc::new(Shared { state: Mutex::new(state), grown: Condvar::new() }), clock }
     }
 
@@ -66,6 +70,28 @@ impl MemoryLog {
         state.info = log;
         state.commits.retain(|commit| commit.last() <= to);
         state.answers.retain(|_, stored| stored.appended.last <= to);
+    }
+
+    /// Makes an empty log one that begins after `at`, a commit of another log whose identity it takes over: what follows that
+    /// commit is adopted next.
+    ///
+    /// # Errors
+    /// `corrupt` if this log has events.
+    pub fn begin_after(&mut self, at: Checkpoint) -> Result<(), StoreError> {
+        let mut state = self.state();
+        check_identity(&state.head())?;
+        state.info = at.log;
+        state.beginning = at;
+        drop(state);
+        self.shared.grown.notify_all();
+        Ok(())
+    }
+
+    /// The commit after which the log begins, if it was begun by [`MemoryLog::begin_after`].
+    #[must_use]
+    pub fn beginning(&self) -> Option<Checkpoint> {
+        let state = self.state();
+        (state.beginning.position > Position::ZERO).then(|| Checkpoint { log: state.info, ..state.beginning })
     }
 
     /// Removes the commits that end before `before`, but never the last one.
@@ -151,7 +177,8 @@ impl Log for MemoryLog {
     }
 
     fn first(&self) -> Result<Position, StoreError> {
-        Ok(self.state().commits.first().map_or(Position(1), Commit::first))
+        let state = self.state();
+        Ok(state.commits.first().map_or(state.beginning.position.next(), Commit::first))
     }
 
     fn find(&self, id: CommitId) -> Result<Option<Stored>, StoreError> {

@@ -14,8 +14,9 @@ use common::{Sqlite, Writer, answered, commit, places, positions};
 use proptest::{collection::vec, prelude::*};
 use rusqlite::{Connection, params, types::Value};
 use tasklog_log::{
-    CommitId, Log, ManualClock, Position, StoreError, StoreErrorKind,
-    memory::MemoryRevs,
+    Checkpoint, CommitId, Log, ManualClock, Position, StoreError, StoreErrorKind,
+    archive::ArchivedLog,
+    memory::{MemoryLog, MemoryRevs},
     read_checked,
     sqlite::{
         Head, SqliteLog,
@@ -39,6 +40,43 @@ fn three_commits() -> Writer<Sqlite> {
 
 fn log(conn: &Connection) -> SqliteLog<'_> {
     SqliteLog::new(conn, Arc::new(ManualClock::at(1_000)))
+}
+
+#[test]
+fn a_log_begins_after_a_commit_of_another_and_takes_what_follows_it() {
+    let writer = three_commits();
+    let source = log(&writer.harness.conn);
+    let all = source.read(Position::ZERO, usize::MAX).unwrap();
+    let second = &all[1];
+    let at = Checkpoint {
+        log: source.info().unwrap(),
+        position: second.last(),
+        commit: second.meta.id,
+        recorded_at: second.recorded_at,
+    };
+    let conn = Connection::open_in_memory().unwrap();
+    SqliteLog::create(&conn).unwrap();
+    let mut in_file = log(&conn);
+    assert_eq!(in_file.beginning().unwrap(), None);
+    in_file.begin_after(&at).unwrap();
+    let mut in_memory = MemoryLog::new(Arc::new(ManualClock::at(1_000)));
+    in_memory.begin_after(at).unwrap();
+    assert_eq!((in_file.beginning().unwrap(), in_memory.beginning()), (Some(at), Some(at)));
+    for log in [&mut in_file as &mut dyn Log, &mut in_memory] {
+        assert_eq!((log.head().unwrap(), log.first().unwrap()), (at, Position(5)));
+        assert_eq!(log.read(Position::ZERO, 10).unwrap(), []);
+        assert!(log.adopt(&all[1..]).is_err(), "what it begins after is not taken again");
+        log.adopt(&all[2..]).unwrap();
+        assert_eq!((log.head().unwrap(), log.first().unwrap()), (source.head().unwrap(), Position(5)));
+        assert_eq!(read_checked(&*log, at.position, 10).unwrap(), all[2..]);
+        // Nobody has what was before; that is not taken for damage where an archive could have it.
+        assert_eq!(log.event(Position(4)).unwrap_err().kind(), StoreErrorKind::Corrupt);
+        let asked = ArchivedLog::new(&*log, None).event(Position(4)).unwrap_err();
+        assert_eq!(asked.kind(), StoreErrorKind::Unavailable);
+        assert!(asked.to_string().contains("event 4: the log here begins at event 5"), "{asked}");
+    }
+    assert_eq!(in_file.begin_after(&at).unwrap_err().kind(), StoreErrorKind::Corrupt, "it is not empty");
+    assert_eq!(in_memory.begin_after(at).unwrap_err().kind(), StoreErrorKind::Corrupt);
 }
 
 /// Reads everything page by page, as whoever folds does.

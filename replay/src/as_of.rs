@@ -57,6 +57,14 @@ pub enum MomentError {
         /// ms: how much later that is.
         before: Millis,
     },
+    /// The log was begun with a snapshot, or trimmed, and what was before is not known here.
+    #[error("the log here begins at event {first}, recorded at {began} ms: ask a store that has what was before")]
+    BeforeBeginning {
+        /// The first event that it has.
+        first: Position,
+        /// ms: its instant, or the log's clock if there is none yet.
+        began: Millis,
+    },
     /// It has not come yet, by the log's clock.
     #[error("that time has not come yet: the log's clock stands at {now} ms, {ahead} ms before it")]
     InTheFuture {
@@ -113,6 +121,10 @@ impl Moment {
                 Some((commit, _)) => high = commit.first().0.max(low),
                 None => high = middle,
             }
+        }
+        if low == first.0 && first > Position(1) {
+            let began = log.event(first)?.map_or(now, |(commit, _)| commit.recorded_at);
+            return Err(MomentError::BeforeBeginning { first, began });
         }
         if low == first.0 {
             let first = log.event(first)?.map_or(now, |(commit, _)| commit.recorded_at);
@@ -317,7 +329,18 @@ impl Past<'_> {
             }
             let wrong =
                 |why: &str| StoreError::corrupt(position, format!("a row of {} links to it, {why}", table.name));
-            let mut commit = self.log.event_alone(position)?.ok_or_else(|| wrong("the log ends before"))?;
+            let found = match self.log.event_alone(position) {
+                // Before the beginning of a log that was begun with a snapshot, or whose archive cannot be read.
+                Err(_) if snapshot.is_none() && position < self.log.first()? && through >= position => {
+                    snapshot = self.snapshot(through)?;
+                    if snapshot.as_ref().is_some_and(|snapshot| position <= snapshot.checkpoint().position) {
+                        continue;
+                    }
+                    self.log.event_alone(position)
+                }
+                found => found,
+            };
+            let mut commit = found?.ok_or_else(|| wrong("the log ends before"))?;
             let event = &commit.events[0];
             if *event.table != *table.name || *event.key != *key || event.prev.is_some_and(|prev| prev >= position) {
                 return Err(wrong("it is about another"));

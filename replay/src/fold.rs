@@ -111,6 +111,15 @@ impl Folder {
         self
     }
 
+    /// A folder that goes on from `view` by the same rules, of the same tables, but for what it passes over.
+    ///
+    /// # Errors
+    /// The view's.
+    pub fn again(&self, view: &dyn View) -> Result<Self, StoreError> {
+        let wanted = PROJECTED.iter().zip(self.wanted).filter(|(_, wanted)| *wanted).map(|(table, _)| *table);
+        Ok(Self::on(&wanted.collect::<Vec<_>>(), view)?.after_snapshot(self.rules.snapshot))
+    }
+
     /// The same, but with room for so many rows before the first flush: until then [`Folder::entity`] knows everything
     /// that was folded, and a view that starts empty is not needed.
     #[must_use]

@@ -85,8 +85,19 @@ pub fn history(log: &dyn Log, view: &dyn View, table: &'static TableDef, key: &s
 
 /// The events of an entity's chain, oldest first, each in its commit without the others.
 pub(crate) fn chain(log: &dyn Log, table: &TableDef, key: &str, rev: Position) -> Result<Vec<Commit>, StoreError> {
+    chain_after(log, table, key, rev, Position::ZERO)
+}
+
+/// The part of [`chain`] that comes after `begins`.
+pub(crate) fn chain_after(
+    log: &dyn Log,
+    table: &TableDef,
+    key: &str,
+    rev: Position,
+    begins: Position,
+) -> Result<Vec<Commit>, StoreError> {
     let mut events = Vec::new();
-    let mut next = Some(rev);
+    let mut next = Some(rev).filter(|rev| *rev > begins);
     while let Some(position) = next {
         let found = log.event_alone(position)?;
         let commit = found.ok_or_else(|| {
@@ -100,7 +111,7 @@ pub(crate) fn chain(log: &dyn Log, table: &TableDef, key: &str, rev: Position) -
                 format!("{}/{key} links to it, it is about another", table.name),
             ));
         }
-        next = event.prev;
+        next = event.prev.filter(|prev| *prev > begins);
         events.push(commit);
     }
     events.reverse();

@@ -3,11 +3,13 @@ use tasklog_projections::{RowChange, TableDef, View, facts, table};
 
 use crate::{
     fold::{Rules, Slot},
-    history::{chain, search},
+    history::{chain_after, search},
+    snapshot::Snapshot,
 };
 
 /// What becomes of a row when replays pass over some of its events, or no longer do: the chain of the entity that `event`
-/// is about, folded anew. None if the row stays what it is, or is gone.
+/// is about, folded anew. None if the row stays what it is, or is gone. A log that begins with a snapshot has the rest of the
+/// chain in `beginning`.
 ///
 /// # Errors
 /// `corrupt`, naming the event that cannot be folded without those that are passed over, or has a wrong checksum; the log's and the view's.
@@ -16,6 +18,7 @@ pub fn refold(
     view: &dyn View,
     event: &Event,
     passed_over: &[Position],
+    beginning: Option<&Snapshot>,
 ) -> Result<Option<RowChange>, StoreError> {
     let Some(table) = table(&event.table) else {
         return Err(StoreError::corrupt(event.position, format!("unknown table {:?}", event.table)));
@@ -23,14 +26,21 @@ pub fn refold(
     let held = view.get(table, &event.key)?;
     let tombstone = view.tombstone(table, &event.key)?;
     let rev = held.as_ref().map(|held| held.rev).or(tombstone);
-    let mut events = rev.map_or(Ok(Vec::new()), |rev| chain(log, table, &event.key, rev))?;
+    let begins = beginning.map_or(Position::ZERO, |snapshot| snapshot.checkpoint().position);
+    let mut events = rev.map_or(Ok(Vec::new()), |rev| chain_after(log, table, &event.key, rev, begins))?;
     if !events.iter().any(|commit| commit.first() == event.position) {
         // The row that it was about has died, or its tombstone is forgotten: no chain of today leads to it, and yet what
         // comes after it may need it.
         events = search(log, table, &event.key)?;
     }
-    let rules = Rules::new(passed_over.iter().copied(), Position::ZERO);
-    let mut slot = Slot::default();
+    let rules = Rules::new(passed_over.iter().copied(), begins);
+    let mut slot = match beginning {
+        None => Slot::default(),
+        Some(snapshot) => match snapshot.row(table, &event.key)? {
+            Some(held) => Slot::standing(Some(held.row), held.rev),
+            None => Slot::standing(None, snapshot.tombstone(table, &event.key)?.unwrap_or_default()),
+        },
+    };
     for commit in events {
         let event = &commit.events[0];
         if !rules.passes_over(event.position) {

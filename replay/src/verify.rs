@@ -91,6 +91,8 @@ impl fmt::Display for Finding {
 /// What a verification has looked at and found.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
+    /// The position of the snapshot that the log begins with, whose rows the replay began with; 0 if it began with event 1.
+    pub began: Position,
     /// Events read and folded.
     pub events: u64,
     /// Commits read.
@@ -160,7 +162,9 @@ impl Verifier {
     ) -> Result<Self, StoreError> {
         let folder = Folder::on(&PROJECTED, fresh)?.after_snapshot(position);
         let folder = folder.passing_over(quarantined.iter().copied());
-        Ok(Self { folder, flushed: true, ..Self::new(position.next(), quarantined) })
+        let mut verifier = Self { folder, flushed: true, ..Self::new(position.next(), quarantined) };
+        verifier.report.began = position;
+        Ok(verifier)
     }
 
     /// The same, with room for so many rows before anything is written to the view.

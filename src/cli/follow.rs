@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use indicatif::ProgressBar;
 use serde_json::json;
-use tasklog_log::StoreError;
+use tasklog_log::{Checkpoint, Position, StoreError};
 use tasklog_replay::follow::follow;
 
 use super::{
@@ -34,6 +34,9 @@ pub(crate) struct Follow {
     /// Stop when the source's head is reached
     #[arg(long)]
     once: bool,
+    /// Begin an empty replica with the newest snapshot of the source instead of its first event: its log goes on from there
+    #[arg(long)]
+    from_snapshot: bool,
     /// Go back to the last common commit if the source lost what the replica has, although its epoch was not raised
     #[arg(long)]
     accept_divergence: bool,
@@ -52,7 +55,11 @@ impl Follow {
         let stop = stop_flag()?;
         let from = open_source(&self.source)?;
         let mut replica = open_replica(&self.into, &from)?;
-        let options = FollowOptions { once: self.once, accept_divergence: self.accept_divergence };
+        let options = FollowOptions {
+            once: self.once,
+            accept_divergence: self.accept_divergence,
+            from_snapshot: self.from_snapshot,
+        };
         let mut teller = Teller::new(context);
         let followed =
             follow(&*from.source, &mut *replica, options, &stop, &mut |note| teller.note(&note)).map_err(Error::from);
@@ -60,7 +67,7 @@ impl Follow {
         teller.bar.finish_and_clear();
         // Whoever read the output may have gone; then there is nobody to tell how it ended either.
         teller.failed.take().map_or(Ok(()), Err)?;
-        let at = followed.map_err(|error| self.explain(context, error))?;
+        let at = followed.map_err(|error| self.explain(context, teller.no_way_back, error))?;
         teller.status.state = FollowState::Stopped;
         teller.status.position = at.position;
         teller.tell()?;
@@ -68,11 +75,27 @@ impl Follow {
     }
 
     /// A divergence needs somebody to decide: says who and how.
-    fn explain(&self, context: &Context, error: Error) -> Error {
+    fn explain(&self, context: &Context, no_way_back: Option<NoWayBack>, error: Error) -> Error {
         if let Error::Store(StoreError::Diverged { checkpoint, log }) = &error
             && !context.out.json
         {
-            if checkpoint.log.id == log.log.id {
+            if let Some(NoWayBack { first, began }) = no_way_back {
+                let begins = match began {
+                    Some(at) => format!("which began with the snapshot of event {at} and has events {first} on"),
+                    None => format!("which has events {first} on"),
+                };
+                eprintln!(
+                    "{into} has commit {mine} at event {at}, {source} has {theirs} at event {there}.\n\
+                     What they have in common is no longer in the source, or lies before the beginning of {into},\n\
+                     {begins}: it cannot go back. Begin the replica again, in a new file.",
+                    into = self.into,
+                    source = self.source,
+                    mine = checkpoint.commit,
+                    at = checkpoint.position,
+                    theirs = log.commit,
+                    there = log.position,
+                );
+            } else if checkpoint.log.id == log.log.id {
                 eprintln!(
                     "{into} has commit {mine} at event {at}, {source} has {theirs} at event {there}.\n\
                      The source has lost commits that the replica has. If what the source has now is to stand, say so on it\n\
@@ -93,6 +116,15 @@ impl Follow {
     }
 }
 
+/// Why a replica cannot go back.
+#[derive(Clone, Copy)]
+struct NoWayBack {
+    /// The first event that it has.
+    first: Position,
+    /// The event of the snapshot that it began with.
+    began: Option<Position>,
+}
+
 /// Tells a person or a program where the follower is.
 struct Teller<'c> {
     context: &'c Context,
@@ -101,6 +133,7 @@ struct Teller<'c> {
     drawn: bool,
     status: FollowStatus,
     told: Option<(Instant, FollowStatus)>,
+    no_way_back: Option<NoWayBack>,
     failed: Option<Error>,
 }
 
@@ -108,7 +141,7 @@ impl<'c> Teller<'c> {
     fn new(context: &'c Context) -> Self {
         let drawn = on_terminal() && !context.out.json;
         let bar = if drawn { output::progress(Some(0), "events") } else { ProgressBar::hidden() };
-        Self { context, bar, drawn, status: FollowStatus::START, told: None, failed: None }
+        Self { context, bar, drawn, status: FollowStatus::START, told: None, no_way_back: None, failed: None }
     }
 
     fn note(&mut self, note: &Note<'_>) {
@@ -123,6 +156,18 @@ impl<'c> Teller<'c> {
                     told.state != self.status.state || (told != self.status && when.elapsed() >= STATUS_INTERVAL)
                 });
                 if due && !self.drawn { self.tell() } else { Ok(()) }
+            }
+            Note::Loading { at, rows, of } => {
+                self.bar.set_length(*of);
+                self.bar.set_position(*rows);
+                self.bar.set_message(format!("rows of the snapshot at event {}", number(at.position.0)));
+                Ok(())
+            }
+            Note::Began { at, rows } => self.began(at, *rows),
+            Note::NoWayBack { first, beginning } => {
+                let began = beginning.map(|beginning| beginning.position);
+                self.no_way_back = Some(NoWayBack { first: *first, began });
+                Ok(())
             }
             Note::Lost(error) => {
                 self.bar.set_message(error.full());
@@ -152,6 +197,24 @@ impl<'c> Teller<'c> {
         let doing = state.as_str().replace('_', " ");
         let (position, source) = (number(position.0), number(source_head.0));
         out.line(format!("{doing}: at event {position} of {source}, lag {} events, {lag_ms} ms", number(lag_events)))
+    }
+
+    fn began(&mut self, at: &Checkpoint, rows: u64) -> Result<(), Error> {
+        let out = self.context.out;
+        if out.json {
+            let value = json!({
+                "state": "began", "snapshot": at.position, "snapshot_commit_id": at.commit, "rows_and_tombstones": rows,
+            });
+            return out.line(value.to_string());
+        }
+        self.bar.suspend(|| {
+            out.line(format!(
+                "began with the snapshot of event {} ({} rows and tombstones): the log here begins at event {}",
+                number(at.position.0),
+                number(rows),
+                number(at.position.next().0)
+            ))
+        })
     }
 
     fn went_back(&mut self, went: &WentBack) -> Result<(), Error> {

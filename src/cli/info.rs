@@ -40,6 +40,7 @@ impl Info {
             }
         };
         let following = store.following()?;
+        let began = store.beginning()?.map(|at| at.position);
         let sizes = sizes(&context.url)?;
         let keeping = Keeping::of(&store)?;
         let durability = match &context.url {
@@ -57,7 +58,7 @@ impl Info {
                 .collect();
             let mut value = json!({
                 "store": context.url.to_string(), "log_id": info.id, "epoch": info.epoch,
-                "head": head.position, "first": first, "head_commit_id": head.commit, "head_recorded_at": head.recorded_at,
+                "head": head.position, "first": first, "began_with_snapshot": began, "head_commit_id": head.commit, "head_recorded_at": head.recorded_at,
                 "checkpoint": checkpoint.position, "recording_from": store.recording().map(|recording| recording.from),
                 "bytes": sizes.0, "wal_bytes": sizes.1, "durability": durability,
                 "follows": following.as_ref().map(|following| &following.source),
@@ -76,6 +77,9 @@ impl Info {
         }
         line("log id", format!("{}, epoch {}", info.id, info.epoch))?;
         line("events", format!("{} to {}", first, head.position))?;
+        if let Some(began) = began {
+            line("began with", format!("the snapshot of event {began}; what was before is in its source"))?;
+        }
         line("newest", format!("{} ({})", output::time(head.recorded_at), head.commit))?;
         line("tables at", format!("event {}", checkpoint.position))?;
         if matches!(context.url, StoreUrl::Sqlite(_)) && store.moment().is_none() {

@@ -61,7 +61,14 @@ impl Verify {
             }
         }
         let ok = report.found == 0;
+        let began = (report.began > Position::ZERO).then_some(report.began);
         if !context.out.json {
+            if let Some(began) = began {
+                context.out.line(format!(
+                    "the log begins at event {}: verified from the snapshot of event {began}, with which it began",
+                    began.next()
+                ))?;
+            }
             for position in &report.quarantined {
                 let damaged = if report.damaged.contains(position) { "; its checksum is wrong" } else { "" };
                 context.out.line(format!("event {position} is quarantined: replays pass over it{damaged}"))?;
@@ -71,7 +78,7 @@ impl Verify {
             let value = json!({
                 "ok": ok, "head": report.head, "events": report.events, "commits": report.commits, "rows": report.rows,
                 "chunks": report.chunks, "findings": report.found, "quarantined": report.quarantined,
-                "damaged": report.damaged, "seconds": seconds,
+                "damaged": report.damaged, "seconds": seconds, "began_with_snapshot": began,
             });
             context.out.line(value.to_string())?;
         } else {

@@ -19,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tasklog_log::{Clock, Millis, Position, StoreError, SystemClock};
+use tasklog_log::{Clock, MemoryBlobs, Millis, Position, StoreError, SystemClock};
 use tasklog_replay::follow;
 
 use crate::{
@@ -37,6 +37,8 @@ const LOOK_PAUSE: Duration = Duration::from_millis(2);
 pub enum FollowState {
     /// It has not met its source yet.
     Connecting,
+    /// It takes the rows of a snapshot; a reader still finds it empty.
+    Loading,
     /// There is more in the source than it has.
     CatchingUp,
     /// It has all there is, and waits for more.
@@ -55,6 +57,7 @@ impl FollowState {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Connecting => "connecting",
+            Self::Loading => "loading",
             Self::CatchingUp => "catching_up",
             Self::Following => "following",
             Self::Lost => "lost",
@@ -100,6 +103,16 @@ impl FollowStatus {
                 self.lag_ms = *behind_ms;
                 self.state = if self.lag_events == 0 { FollowState::Following } else { FollowState::CatchingUp };
             }
+            Note::Loading { at, .. } => {
+                self.source_head = self.source_head.max(at.position);
+                self.state = FollowState::Loading;
+            }
+            Note::Began { at, .. } => {
+                self.position = at.position;
+                self.state = FollowState::CatchingUp;
+            }
+            // An error follows.
+            Note::NoWayBack { .. } => {}
             Note::Lost(_) => self.state = FollowState::Lost,
             Note::WentBack(went) => {
                 self.position = went.to.position;
@@ -113,7 +126,9 @@ impl FollowStatus {
 pub(crate) fn open_replica(into: &StoreUrl, from: &OpenedSource) -> Result<Box<dyn Replica + Send>, Error> {
     Ok(match into {
         StoreUrl::Sqlite(path) => Box::new(SqliteReplica::open(path, Role::Replica(&from.name), from.recording_from)?),
-        StoreUrl::Memory => Box::new(MemoryReplica::on(MemoryBackend::new(Arc::new(SystemClock))?)),
+        StoreUrl::Memory => {
+            Box::new(MemoryReplica::on(MemoryBackend::new(Arc::new(SystemClock))?, Arc::new(MemoryBlobs::default())))
+        }
         StoreUrl::Redis(_) => return Err(no_replica(into).into()),
     })
 }
@@ -157,7 +172,7 @@ impl Follower {
                 let backend = MemoryBackend::new(Arc::clone(&clock))?;
                 let why = format!("a replica of {}", from.name);
                 let store = TaskStore::reading_memory(backend.clone(), clock, why);
-                (Box::new(MemoryReplica::on(backend)), store)
+                (Box::new(MemoryReplica::on(backend, store.blobs()?)), store)
             }
             file => {
                 let replica = open_replica(file, &from)?;
@@ -265,7 +280,14 @@ impl Shared {
         let mut state = self.state();
         state.status.note(note);
         match note {
-            Note::Progress { .. } => {}
+            Note::Progress { .. } | Note::Loading { .. } => {}
+            Note::Began { at, .. } => tracing::info!(position = at.position.0, "the replica began with a snapshot"),
+            Note::NoWayBack { first, .. } => {
+                tracing::warn!(
+                    first = first.0,
+                    "the replica has nothing in common with its source any more: begin it again"
+                );
+            }
             Note::Lost(error) => tracing::warn!(error = error.full(), "the source was lost, trying again"),
             Note::WentBack(went) => {
                 tracing::warn!(from = %went.from, to = %went.to, commits = went.commits, "went back to the last common commit");

@@ -1,20 +1,22 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tasklog_log::{
-    Log, Millis, StoreError, SystemClock,
-    memory::MemoryLog,
+    Blobs, Log, Millis, StoreError, SystemClock,
     redis::{Connector, Link, RedisLog, RedisUrl, Time},
     sqlite::{SqliteLog, connection, connection::Access as FileAccess},
 };
 use tasklog_projections::{
+    facts,
     redis::{Expiry, RedisView},
     sqlite::{SqliteView, table_exists},
 };
-use tasklog_replay::follow::Source;
+use tasklog_replay::{follow::Source, snapshot::Snapshots};
 
 use crate::{
+    backend::MemoryBackend,
+    blobs::RedisBlobs,
     rejection::{Error, Rejection},
-    store::{Access, OpenOptions, Recording, StoreUrl, archive, redis},
+    store::{Access, OpenOptions, Recording, StoreUrl, archive, redis, snapshots::of_file},
 };
 
 /// A source, and what a replica has to know of it beside its log.
@@ -81,6 +83,15 @@ impl Source for SqliteSource {
             archive::joined(&log, &SqliteView::live(conn), |log| look(log))
         })
     }
+
+    fn snapshots(&self) -> Result<Option<Snapshots>, StoreError> {
+        let mut quarantined = Vec::new();
+        self.with(|conn| {
+            quarantined = facts::quarantined(&SqliteView::live(conn))?;
+            Ok(())
+        })?;
+        Ok(Some(of_file(&self.0, quarantined)))
+    }
 }
 
 /// The log of a store in Redis.
@@ -100,16 +111,30 @@ impl Source for RedisSource {
         archive::joined(&log, &view, |log| look(log))
     }
 
+    fn snapshots(&self) -> Result<Option<Snapshots>, StoreError> {
+        let link = Arc::new(Link::new(Connector::new(self.url.clone())));
+        let quarantined = facts::quarantined(&RedisView::new(link, &self.url.prefix, Expiry::BySweep))?;
+        Ok(Some(Snapshots::new(Arc::new(RedisBlobs::new(&self.url))).passing_over(quarantined)))
+    }
+
     fn session_idle_max(&self) -> Duration {
         REDIS_SESSION_IDLE_MAX
     }
 }
 
-/// The log of a store in this process's memory.
-pub(crate) struct MemorySource(pub(crate) MemoryLog);
+/// The log of a store in this process's memory, and where its snapshots are.
+pub(crate) struct MemorySource {
+    pub(crate) backend: MemoryBackend,
+    pub(crate) blobs: Arc<dyn Blobs>,
+}
 
 impl Source for MemorySource {
     fn session(&self, look: &mut dyn FnMut(&dyn Log) -> Result<(), StoreError>) -> Result<(), StoreError> {
-        look(&self.0.clone())
+        look(&self.backend.log.clone())
+    }
+
+    fn snapshots(&self) -> Result<Option<Snapshots>, StoreError> {
+        let quarantined = facts::quarantined(&self.backend.view.frozen())?;
+        Ok(Some(Snapshots::new(Arc::clone(&self.blobs)).passing_over(quarantined)))
     }
 }

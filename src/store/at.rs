@@ -106,6 +106,11 @@ fn find(log: &dyn Log, when: When) -> Result<Moment, Error> {
             MomentError::BeforeFirst { first, .. } => {
                 format!("there was nothing yet: the first event was recorded at {}", told(first))
             }
+            MomentError::BeforeBeginning { first, began } => format!(
+                "the log here begins at event {first}, recorded at {}: ask a store that has what was before, such as the source \
+                 of a replica",
+                told(began)
+            ),
             MomentError::InTheFuture { now, .. } => {
                 format!("that has not come yet: the log's clock stands at {}", told(now))
             }

@@ -1,6 +1,9 @@
 use rusqlite::{Connection, OptionalExtension, params};
-use tasklog_log::{Clock, Millis, StoreError, SystemClock};
+use tasklog_log::{Clock, Millis, Position, StoreError, SystemClock};
 use tasklog_projections::sqlite::table_exists;
+
+/// The setting that says which snapshot rows came from.
+const ROWS_FROM: &str = "rows_from_snapshot";
 
 /// What a replica follows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +22,27 @@ impl Following {
         }
         let mut select = conn.prepare_cached("SELECT source, since FROM _replica")?;
         Ok(select.query_row([], |row| Ok(Self { source: row.get(0)?, since: row.get(1)? })).optional()?)
+    }
+
+    /// Notes that rows of a replica's tables came from the snapshot at `position`, which has forgotten old short tombstones.
+    /// Joins an open transaction; a store of its own has nothing to note.
+    pub(super) fn note_snapshot(conn: &Connection, position: Position) -> Result<(), StoreError> {
+        if position == Position::ZERO || Self::read(conn)?.is_none() {
+            return Ok(());
+        }
+        conn.execute(
+            "INSERT INTO _settings (name, value) VALUES (?1, ?2)
+             ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)",
+            params![ROWS_FROM, position.to_i64()],
+        )?;
+        Ok(())
+    }
+
+    /// The newest snapshot that rows of the tables came from; 0 if none did.
+    pub(super) fn rows_from(conn: &Connection) -> Result<Position, StoreError> {
+        let mut select = conn.prepare_cached("SELECT value FROM _settings WHERE name = ?1")?;
+        let noted = select.query_row([ROWS_FROM], |row| row.get(0)).optional()?;
+        Ok(noted.and_then(Position::from_i64).unwrap_or_default())
     }
 
     /// Marks a file as a replica of `source`. Joins an open transaction.

@@ -4,6 +4,7 @@ pub(crate) mod archive;
 mod at;
 mod background;
 mod backup;
+pub(crate) mod beginning;
 mod epoch;
 pub(crate) mod exclusive;
 mod lock;
@@ -18,7 +19,7 @@ mod redis_copy;
 mod replica;
 mod retention;
 mod scratch;
-mod snapshots;
+pub(crate) mod snapshots;
 pub mod sqlite;
 mod tree;
 mod trim;
@@ -377,7 +378,7 @@ impl TaskStore {
     pub fn follow(&self, into: &StoreUrl, options: FollowOptions) -> Result<Follower, Error> {
         let from = match &self.inner.read {
             ReadSide::Memory(backend) => OpenedSource {
-                source: Arc::new(MemorySource(backend.log.clone())),
+                source: Arc::new(MemorySource { backend: backend.clone(), blobs: self.blobs()? }),
                 name: StoreUrl::Memory.to_string(),
                 recording_from: None,
             },
@@ -612,14 +613,16 @@ impl TaskStore {
     }
 
     /// Verifies log and tables: density, checksums, links, and every row against a replay into fresh tables in a
-    /// temporary file. Writers go on; the last stretch is compared under one snapshot. `note` hears the position.
+    /// temporary file. Writers go on; the last stretch is compared under one snapshot. A replica that began with a snapshot is
+    /// verified from there: its events against their checksums and links, its rows against that snapshot and the events since.
+    /// `note` hears the position.
     ///
     /// # Errors
     /// The store's; what is wrong with events or rows is in the report.
     pub fn verify(&self, note: impl FnMut(Position)) -> Result<Report, Error> {
         match &self.inner.read {
-            ReadSide::Sqlite(pool) => pool.with(|conn| Ok(sqlite::verify(conn, note)?)),
-            ReadSide::Memory(backend) => Ok(sqlite::verify_views(&backend.log, &backend.view, note)?),
+            ReadSide::Sqlite(pool) => pool.with(|conn| Ok(sqlite::verify(pool.path(), conn, note)?)),
+            ReadSide::Memory(backend) => Ok(sqlite::verify_memory(backend, &self.inner.kept, note)?),
             ReadSide::Redis(read) => read.with(|log, view| Ok(redis::verify(log, view, note)?)),
             ReadSide::At(_) => Err(at::not_in_the_past("verify")),
         }

@@ -62,7 +62,10 @@ impl ReadSide {
     /// and nobody waits for whoever reads for a long time.
     pub(crate) fn with_each(&self, look: &mut Look<'_>) -> Result<(), Error> {
         match self {
-            Self::Memory(backend) => look(&backend.log, &backend.view.clone()),
+            Self::Memory(backend) => {
+                let view = backend.view.clone();
+                archive::joined(&backend.log, &view, |log| look(log, &view))
+            }
             Self::Redis(read) => read.with(|log, view| archive::joined(log, view, |log| look(log, view))),
             Self::At(read) => read.with(look),
             Self::Sqlite(pool) => pool.with(|conn| {
@@ -75,7 +78,7 @@ impl ReadSide {
     /// [`ReadSide::with_each`] for the log alone.
     pub(crate) fn with_log<T>(&self, look: impl FnOnce(&dyn Log) -> Result<T, Error>) -> Result<T, Error> {
         match self {
-            Self::Memory(backend) => look(&backend.log),
+            Self::Memory(backend) => archive::joined(&backend.log, &backend.view.clone(), |log| look(log)),
             Self::Redis(read) => read.with(|log, view| archive::joined(log, view, |log| look(log))),
             Self::At(read) => read.with_log(look),
             Self::Sqlite(pool) => pool.with(|conn| {

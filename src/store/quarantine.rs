@@ -152,7 +152,7 @@ impl TaskStore {
                     let (log, mut view) = (SqliteLog::new(conn, clock), SqliteView::live(conn));
                     let passing = facts::quarantined(&view)?;
                     // What the row began with may be in the archive alone.
-                    let change = archive::joined(&log, &view, |log| refold(log, &view, &event, &passing))?;
+                    let change = archive::joined(&log, &view, |log| refold(log, &view, &event, &passing, None))?;
                     view.write(&change.into_iter().collect::<Vec<_>>())
                 })
             }
@@ -165,7 +165,7 @@ impl TaskStore {
 fn would_be(log: &dyn Log, view: &dyn View, event: &Event, passing: &[Position]) -> Result<(), Error> {
     let mut passing = passing.to_vec();
     passing.sort_unstable();
-    let change = refold(log, view, event, &passing).map_err(|error| match error {
+    let change = refold(log, view, event, &passing, None).map_err(|error| match error {
         StoreError::Corrupt { position: Some(later), why } => {
             Rejection::invalid(format!("event {later} could not be folded then: {why}")).into()
         }

@@ -21,7 +21,8 @@ use tasklog_projections::{
 use tasklog_replay::{FOLD_ROWS_MAX, Folder, catch_up_with, compare};
 
 use super::{
-    ReadSide, Repairs, TaskStore, archive,
+    Following, ReadSide, Repairs, TaskStore, archive,
+    beginning::unusable,
     exclusive::Touches,
     lock::WriterLock,
     migrate, snapshots,
@@ -108,6 +109,7 @@ pub(super) fn rebuild_alone(
     let differed = count_differences(conn, same, until.recorded_at)?;
     let transaction = connection::begin(conn)?;
     swap(conn, tables)?;
+    Following::note_snapshot(conn, filled.began)?;
     transaction.commit()?;
     drop_shadow(conn)?;
     Ok(Rebuilt { position: until.position, differed, ..filled })
@@ -131,10 +133,13 @@ pub(super) fn fill(
 ) -> Result<Rebuilt, StoreError> {
     let passing_over = passed_over(conn, until.position)?;
     let wanted = Wanted { tables, passing_over: &passing_over };
-    let mut begun = begin(conn, &wanted, until, with, false)?;
+    let beginning = SqliteLog::new(conn, std::sync::Arc::new(tasklog_log::SystemClock)).beginning()?;
+    // A replica that began with a snapshot has no event before it.
+    let may_load = if beginning.is_some() { Begin::WithSnapshot } else { with };
+    let mut begun = begin(conn, &wanted, until, may_load, false)?;
     let resumed = begun.at.position;
-    if with == Begin::WithSnapshot && resumed == Position::ZERO {
-        begun = load(path, conn, &wanted, until)?;
+    if may_load == Begin::WithSnapshot && resumed == Position::ZERO {
+        begun = load(path, conn, &wanted, until, with, beginning.as_ref())?;
     }
     let mut shadow = SqliteView::shadow(conn);
     let folder = Folder::on(tables, &shadow)?.passing_over(passing_over.iter().copied());
@@ -149,17 +154,36 @@ pub(super) fn fill(
 }
 
 /// Writes the rows of the newest usable snapshot to shadows that are empty.
-fn load(path: &Path, conn: &Connection, wanted: &Wanted<'_>, until: &Checkpoint) -> Result<Begun, StoreError> {
+fn load(
+    path: &Path,
+    conn: &Connection,
+    wanted: &Wanted<'_>,
+    until: &Checkpoint,
+    with: Begin,
+    beginning: Option<&Checkpoint>,
+) -> Result<Begun, StoreError> {
     let log = SqliteLog::new(conn, std::sync::Arc::new(tasklog_log::SystemClock));
     let kept = snapshots::of_file(path, wanted.passing_over.iter().copied());
     let start = Checkpoint::start(until.log);
     begin_loading(conn)?;
     let mut shadow = SqliteView::scratch(conn, start);
-    let (at, half) = archive::joined(&log, &SqliteView::live(conn), |log| {
-        snapshots::begin_with(&kept, log, until.position, wanted.tables, &mut shadow)
-    });
+    let mut why_not = String::new();
+    let (at, half, first) = archive::joined(&log, &SqliteView::live(conn), |log| {
+        let find = || {
+            let newest = if with == Begin::WithSnapshot { kept.newest(log, until.position)? } else { None };
+            let (None, Some(at)) = (&newest, beginning) else { return Ok(newest) };
+            Ok(kept.beginning(log, at)?.map_err(|why| why_not = why).ok())
+        };
+        let (at, half) = snapshots::begin_from(&kept.place(), find, wanted.tables, &mut shadow);
+        Ok::<_, StoreError>((at, half, log.first()?))
+    })?;
     if half {
         create_shadow(conn, wanted, &start, false)?;
+    }
+    if let (None, Some(beginning)) = (at, beginning)
+        && first > Position(1)
+    {
+        return Err(unusable(beginning.position, &why_not));
     }
     let at = at.unwrap_or(start);
     end_loading(conn, &at)?;
@@ -204,6 +228,9 @@ fn contains(conn: &Connection, begun: &Checkpoint, until: &Checkpoint) -> Result
         return Ok(true);
     }
     let log = SqliteLog::new(conn, std::sync::Arc::new(tasklog_log::SystemClock));
+    if let Some(beginning) = log.beginning()?.filter(|beginning| beginning.position == begun.position) {
+        return Ok(beginning.commit == begun.commit);
+    }
     let found = archive::joined(&log, &SqliteView::live(conn), |log| log.event(begun.position))?;
     Ok(found.is_some_and(|(commit, _)| commit.meta.id == begun.commit && commit.last() == begun.position))
 }

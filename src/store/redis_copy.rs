@@ -13,7 +13,7 @@ use tasklog_projections::{
 };
 use tasklog_replay::{
     Folder,
-    follow::{Replica, decides_quarantine, settle_quarantine},
+    follow::{Decisions, Replica, decides_quarantine, settle_quarantine},
 };
 
 use super::{OpenOptions, redis};
@@ -121,14 +121,17 @@ impl RedisCopy {
         &mut self,
         commits: &[Commit],
         entries: &[Vec<u8>],
-        passed_over: &[Position],
+        decisions: &Decisions,
     ) -> Result<Checkpoint, StoreError> {
         let from = self.view.checkpoint()?;
         let to = check_adopted(&from, commits)?;
         let restored = Restored::of(&self.view, &self.log, commits, from.position)?;
         let folder = self.folder.take();
-        let begin =
-            || Ok::<_, StoreError>(Folder::on_live(&PROJECTED, &self.view)?.passing_over(passed_over.iter().copied()));
+        let begin = || {
+            Ok::<_, StoreError>(
+                Folder::on_live(&PROJECTED, &self.view)?.passing_over(decisions.passed_over.iter().copied()),
+            )
+        };
         let mut folder = folder.map_or_else(begin, Ok)?;
         for commit in commits {
             folder.fold(commit, &restored)?;
@@ -221,7 +224,7 @@ impl Replica for RedisCopy {
         self.log.raise_epoch(log)
     }
 
-    fn take(&mut self, commits: &[Commit], passed_over: &[Position]) -> Result<Checkpoint, StoreError> {
+    fn take(&mut self, commits: &[Commit], decisions: &Decisions) -> Result<Checkpoint, StoreError> {
         let mut rest = commits;
         while !rest.is_empty() {
             let mut entries = Vec::new();
@@ -239,9 +242,9 @@ impl Replica for RedisCopy {
                 }
             }
             let (chunk, others) = rest.split_at(entries.len());
-            self.take_chunk(chunk, &entries, passed_over)?;
+            self.take_chunk(chunk, &entries, decisions)?;
             if let Some(last) = chunk.last().filter(|last| decides_quarantine(last)) {
-                settle_quarantine(&self.log, &mut self.view, last, passed_over)?;
+                settle_quarantine(&self.log, &mut self.view, last, decisions, None)?;
                 self.folder = None;
             }
             rest = others;

@@ -6,7 +6,7 @@ use std::{
 
 use rusqlite::Connection;
 use tasklog_log::{
-    Checkpoint, Commit, CommitId, Log, LogInfo, Millis, Position, StoreError, Stored, SystemClock,
+    Blobs, Checkpoint, Commit, CommitId, Log, LogInfo, Millis, Position, StoreError, Stored, SystemClock,
     sqlite::{Head, SqliteLog, connection, write_head},
 };
 use tasklog_projections::{
@@ -15,10 +15,17 @@ use tasklog_projections::{
 };
 use tasklog_replay::{
     Folder,
-    follow::{Replica, take},
+    follow::{Beginning, Decisions, Replica, take},
+    snapshot::Snapshot,
 };
 
-use super::{Begin, Following, OpenOptions, lock::WriterLock, sqlite};
+use super::{
+    Begin, Following, OpenOptions,
+    beginning::{InFile, begin_file},
+    lock::WriterLock,
+    snapshots, sqlite,
+};
+use crate::blobs::DirBlobs;
 use crate::rejection::{Error, Rejection};
 
 /// How often rows that have died are removed.
@@ -75,6 +82,10 @@ impl SqliteReplica {
             (Role::Replica(source), _) => Following::write(&conn, source)?,
             (Role::Copy, None) => {}
         }
+        if head.position == Position::ZERO {
+            // What a follower left that was killed while it loaded a snapshot.
+            drop_shadow(&conn)?;
+        }
         let swept = Instant::now();
         Ok(Self { path: path.into(), conn, folder: None, swept, swept_at: Position::ZERO, _lock: lock })
     }
@@ -111,16 +122,34 @@ impl Replica for SqliteReplica {
         Ok(transaction.commit()?)
     }
 
-    fn take(&mut self, commits: &[Commit], passed_over: &[Position]) -> Result<Checkpoint, StoreError> {
+    fn begin_with(
+        &mut self,
+        snapshot: &Snapshot,
+        go_on: &mut dyn FnMut(u64) -> Result<(), StoreError>,
+    ) -> Result<Checkpoint, StoreError> {
+        self.folder = None;
+        let place: Arc<dyn Blobs> = Arc::new(DirBlobs::new(snapshots::folder(&self.path)));
+        begin_file(&self.conn, &snapshot.keep_in(&place)?, go_on)
+    }
+
+    fn beginning(&self) -> Result<Option<Checkpoint>, StoreError> {
+        SqliteLog::new(&self.conn, Arc::new(SystemClock)).beginning()
+    }
+
+    fn take(&mut self, commits: &[Commit], decisions: &Decisions) -> Result<Checkpoint, StoreError> {
         // Taken out: after an error the next transaction begins with rows as they are stored.
         let folder = self.folder.take();
         let transaction = connection::begin(&self.conn)?;
         let mut log = SqliteLog::new(&self.conn, Arc::new(SystemClock));
         let mut view = SqliteView::live(&self.conn);
-        let begin =
-            || Ok::<_, StoreError>(Folder::on_live(&PROJECTED, &view)?.passing_over(passed_over.iter().copied()));
+        let begin = || {
+            let folder = Folder::on_live(&PROJECTED, &view)?.passing_over(decisions.passed_over.iter().copied());
+            Ok::<_, StoreError>(folder.after_snapshot(Following::rows_from(&self.conn)?))
+        };
         let mut folder = folder.map_or_else(begin, Ok)?;
-        let to = take(&mut folder, &mut log, &mut view, commits, passed_over)?;
+        let beginning = log.beginning()?.map(|at| InFile { path: &self.path, conn: &self.conn, at });
+        let beginning = beginning.as_ref().map(|beginning| beginning as &dyn Beginning);
+        let to = take(&mut folder, &mut log, &mut view, commits, decisions, beginning)?;
         transaction.commit()?;
         self.folder = Some(folder);
         Ok(to)
@@ -129,11 +158,12 @@ impl Replica for SqliteReplica {
     fn go_back(&mut self, to: &Checkpoint) -> Result<(), StoreError> {
         self.folder = None;
         // The shadows are filled beside the tables; a crash leaves them to be thrown away. What counts is one transaction.
-        super::rebuild::fill(&self.path, &self.conn, &PROJECTED, to, Begin::WithSnapshot, &mut |_| {})?;
+        let filled = super::rebuild::fill(&self.path, &self.conn, &PROJECTED, to, Begin::WithSnapshot, &mut |_| {})?;
         let transaction = connection::begin(&self.conn)?;
         swap_shadow(&self.conn, &PROJECTED)?;
         SqliteLog::new(&self.conn, Arc::new(SystemClock)).cut_back(to)?;
         write_head(&self.conn, Head::Tables, to)?;
+        Following::note_snapshot(&self.conn, filled.began)?;
         transaction.commit()?;
         drop_shadow(&self.conn)
     }

@@ -15,7 +15,7 @@ use std::{
 
 use tasklog_log::{Blobs, Checkpoint, Log, MemoryBlobs, Position, StoreError};
 use tasklog_projections::{TableDef, View, facts};
-use tasklog_replay::snapshot::{MakeOptions, SnapshotInfo, Snapshots, Spool};
+use tasklog_replay::snapshot::{MakeOptions, Snapshot, SnapshotInfo, Snapshots, Spool};
 
 use super::{
     TaskStore,
@@ -51,7 +51,7 @@ pub(super) fn folder(file: &Path) -> PathBuf {
 }
 
 /// Those of a file, of which these events are quarantined.
-pub(super) fn of_file(file: &Path, quarantined: impl IntoIterator<Item = Position>) -> Snapshots {
+pub(crate) fn of_file(file: &Path, quarantined: impl IntoIterator<Item = Position>) -> Snapshots {
     Snapshots::new(Arc::new(DirBlobs::new(folder(file)))).passing_over(quarantined)
 }
 
@@ -71,6 +71,11 @@ impl Kept {
             ReadSide::Redis(read) => Arc::new(RedisBlobs::new(read.url())),
         };
         Self { snapshots: Snapshots::new(Arc::clone(&blobs)), blobs }
+    }
+
+    /// All of them, whatever was quarantined when they were made.
+    pub(super) fn all(&self) -> &Snapshots {
+        &self.snapshots
     }
 
     /// Those that were made without what is quarantined now.
@@ -174,9 +179,19 @@ pub(super) fn begin_with(
     tables: &[&'static TableDef],
     view: &mut dyn View,
 ) -> (Option<Checkpoint>, bool) {
+    begin_from(&snapshots.place(), || snapshots.newest(log, through), tables, view)
+}
+
+/// [`begin_with`] a snapshot that `find` finds.
+pub(super) fn begin_from(
+    place: &str,
+    find: impl FnOnce() -> Result<Option<Snapshot>, StoreError>,
+    tables: &[&'static TableDef],
+    view: &mut dyn View,
+) -> (Option<Checkpoint>, bool) {
     let mut touched = false;
-    let mut load = || -> Result<Option<Checkpoint>, StoreError> {
-        let Some(snapshot) = snapshots.newest(log, through)? else { return Ok(None) };
+    let load = || -> Result<Option<Checkpoint>, StoreError> {
+        let Some(snapshot) = find()? else { return Ok(None) };
         touched = true;
         let at = snapshot.load(tables, view)?;
         tracing::info!(snapshot = snapshot.info().name, position = at.position.0, "began with a snapshot");
@@ -185,11 +200,7 @@ pub(super) fn begin_with(
     match load() {
         Ok(began) => (began, false),
         Err(error) => {
-            tracing::warn!(
-                place = snapshots.place(),
-                error = error.full(),
-                "beginning at event 1: no snapshot was read"
-            );
+            tracing::warn!(place, error = error.full(), "beginning at event 1: no snapshot was read");
             (None, touched)
         }
     }

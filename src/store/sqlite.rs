@@ -21,17 +21,20 @@ use tasklog_projections::{
     memory::MemoryView,
     sqlite::{Built, SqliteView, create_helpers, read_built, table_exists, write_built},
 };
-use tasklog_replay::{Report, Verifier};
+use tasklog_replay::{Report, Verifier, snapshot::Snapshot};
 
 use super::{
     Following, OpenOptions, Recording, archive,
+    beginning::snapshot_of,
     lock::WriterLock,
     migrate,
     pool::Pool,
     rebuild::{Begin, rebuild_alone},
     scratch::Scratch,
+    snapshots::{self, Kept},
     tree::kept_in_file,
 };
+use crate::backend::MemoryBackend;
 
 /// Pages read ahead of the fold.
 const PAGES_AHEAD: usize = 4;
@@ -249,21 +252,26 @@ const VERIFY_TAIL_EVENTS: u64 = 50_000;
 ///
 /// # Errors
 /// The store's.
-pub(super) fn verify(conn: &Connection, note: impl FnMut(Position)) -> Result<Report, StoreError> {
+pub(super) fn verify(path: &Path, conn: &Connection, note: impl FnMut(Position)) -> Result<Report, StoreError> {
     let log = SqliteLog::new(conn, Arc::new(tasklog_log::SystemClock));
-    archive::joined(&log, &SqliteView::live(conn), |log| verify_joined(conn, log, note))
+    let beginning = log.beginning()?.map(|at| snapshot_of(&snapshots::of_file(path, []), &log, &at)).transpose()?;
+    archive::joined(&log, &SqliteView::live(conn), |log| verify_joined(conn, log, beginning.as_ref(), note))
 }
 
 fn verify_joined(
     conn: &Connection,
     log: &ArchivedLog<'_>,
+    beginning: Option<&Snapshot>,
     mut note: impl FnMut(Position),
 ) -> Result<Report, StoreError> {
     let scratch = Scratch::new()?;
     let mut view = scratch.view(log)?;
     let quarantined = facts::quarantined(&SqliteView::live(conn))?;
-    // What is before the log's beginning must be in its archive.
-    let mut verifier = Verifier::new(Position(1), quarantined).with_tree(kept_in_file(conn)?);
+    let mut verifier = match beginning {
+        Some(snapshot) => after(snapshot, &mut view, quarantined)?,
+        // What is before the log's beginning must be in its archive.
+        None => Verifier::new(Position(1), quarantined).with_tree(kept_in_file(conn)?),
+    };
     let mut step = |verifier: &mut Verifier, view: &mut SqliteView<'_>, leave: u64| -> Result<(), StoreError> {
         loop {
             let head = log.head()?.position;
@@ -283,17 +291,27 @@ fn verify_joined(
     Ok(report)
 }
 
-/// Verifies a log and tables in memory.
+fn after(snapshot: &Snapshot, fresh: &mut dyn View, quarantined: Vec<Position>) -> Result<Verifier, StoreError> {
+    let at = snapshot.load(&PROJECTED, fresh)?;
+    Verifier::after_snapshot(at.position, fresh, quarantined)
+}
+
+/// Verifies a log and tables in memory, whose snapshots are kept there.
 ///
 /// # Errors
 /// The store's.
-pub(super) fn verify_views(
-    log: &dyn Log,
-    live: &dyn View,
+pub(super) fn verify_memory(
+    backend: &MemoryBackend,
+    kept: &Kept,
     mut note: impl FnMut(Position),
 ) -> Result<Report, StoreError> {
+    let (log, live): (&dyn Log, &dyn View) = (&backend.log, &backend.view);
     let mut fresh = MemoryView::new(log.info()?);
-    let mut verifier = Verifier::new(log.first()?, facts::quarantined(live)?);
+    let quarantined = facts::quarantined(live)?;
+    let mut verifier = match backend.log.beginning() {
+        Some(at) => after(&snapshot_of(kept.all(), log, &at)?, &mut fresh, quarantined)?,
+        None => Verifier::new(log.first()?, quarantined),
+    };
     loop {
         let page = log.read(verifier.position(), VERIFY_PAGE_EVENTS)?;
         if page.is_empty() {

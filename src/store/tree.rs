@@ -51,6 +51,7 @@ impl TaskStore {
     /// # Errors
     /// The store's, `corrupt` for an event that is missing or whose checksum is wrong; `look`'s.
     pub fn with_tree<T>(&self, look: impl FnOnce(&Tree<'_>) -> Result<T, Error>) -> Result<T, Error> {
+        self.require_first_event("the Merkle tree")?;
         // Before the log is looked at, so that what is kept is not ahead of it.
         let kept = self.kept_tree()?;
         self.read(|log, _| look(&Tree::open(log, kept)?))

@@ -49,7 +49,7 @@ impl World {
             Step::RebuildAlone(tables, with_snapshot) => self.rebuild_alone(&tables_of(*tables), *with_snapshot),
             Step::Interrupted(tables, alone) => self.interrupted(&tables_of(*tables), *alone),
             Step::Lose(tables) => self.lose(&tables_of(*tables)),
-            Step::Follow(into_file) => self.follow(*into_file),
+            Step::Follow(into_file, from_snapshot) => self.follow(*into_file, *from_snapshot),
             Step::StopFollowing => self.stop_following(),
             Step::Quarantine(at) => self.quarantine(*at),
             Step::Lift(which) => self.lift(*which),

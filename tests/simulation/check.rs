@@ -11,7 +11,7 @@ use tasklog::{
 
 use crate::{
     dump::{commits, folded, live},
-    world::{Acknowledged, Checked, World, ensure, told},
+    world::{Acknowledged, Checked, World, ensure, must_begin_again, told},
 };
 
 /// How long a follower may take before it is reported as one that does not catch up.
@@ -83,13 +83,24 @@ impl World {
 
     fn check_follower(&mut self, head: Position, rows: &str) -> Checked {
         let Some(follower) = self.follower() else { return Ok(()) };
+        match follower.wait_for(head, FOLLOWER_MAX) {
+            Err(error) if must_begin_again(&error) => self.follow_anew()?,
+            waited => waited.map(drop).map_err(told("the follower"))?,
+        }
+        let Some(follower) = self.follower() else { return Ok(()) };
         follower.wait_for(head, FOLLOWER_MAX).map_err(told("the follower"))?;
+        let begun = follower.store().beginning().map_err(told("where the follower began"))?.is_some();
+        let report = follower.store().verify(|_| {}).map_err(told("verifying the follower"))?;
+        ensure(report.found == 0, || format!("verify has found in the follower {:#?}", report.findings))?;
         let theirs = follower.store().read(|log, view| Ok((log.head()?.position, live(log, view)?)));
         let (at, theirs) = theirs.map_err(told("reading the follower's rows"))?;
         ensure(at == head, || format!("the follower is at {at}, the log at {head}"))?;
         same("the follower's", rows, &theirs)?;
         if head > Position::ZERO {
             self.did.insert("a follower that has caught up");
+            if begun {
+                self.did.insert("a follower that began with a snapshot");
+            }
         }
         Ok(())
     }

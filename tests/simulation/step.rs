@@ -41,8 +41,9 @@ pub enum Step {
     Interrupted(u16, bool),
     /// The tables of this set are dropped by hand.
     Lose(u16),
-    /// A follower begins or goes on, in a file or in memory; the one that was running ends.
-    Follow(bool),
+    /// A follower begins or goes on, in a file or in memory, with the first event or with a snapshot; the one that was running
+    /// ends.
+    Follow(bool, bool),
     StopFollowing,
     /// The event at so many 256ths of the log.
     Quarantine(u8),
@@ -165,7 +166,7 @@ fn step(rng: &mut ChaCha8Rng) -> Step {
         83 => Step::RebuildAlone(tables(rng), rng.random()),
         84 => Step::Interrupted(tables(rng), rng.random()),
         85..87 => Step::Lose(tables(rng)),
-        87..89 => Step::Follow(rng.random()),
+        87..89 => Step::Follow(rng.random(), rng.random()),
         89 => Step::StopFollowing,
         90..92 => Step::Quarantine(rng.random()),
         92 => Step::Lift(rng.random()),

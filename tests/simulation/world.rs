@@ -47,6 +47,11 @@ pub fn failed(what: &str) -> impl Fn(io::Error) -> String {
     move |error| format!("{what}: {error}")
 }
 
+/// Whether a follower has met a decision about an event that is older than its replica.
+pub fn must_begin_again(error: &Error) -> bool {
+    error.to_string().contains("begin the replica again")
+}
+
 /// Where a store is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -82,6 +87,9 @@ pub struct World {
     pub ids: u128,
     snapshot_every: u64,
     follower: Option<Follower>,
+    follows_into_file: bool,
+    /// As many files of replicas were given up.
+    replicas: usize,
     store: Option<TaskStore>,
     server: Option<RedisServer>,
     folder: TempDir,
@@ -108,6 +116,8 @@ impl World {
             ids: 0,
             snapshot_every: plan.snapshot_every,
             follower: None,
+            follows_into_file: false,
+            replicas: 0,
             store: None,
             server,
             folder,
@@ -184,18 +194,32 @@ impl World {
     }
 
     /// Follows into a file, which goes on where it was, or into memory.
-    pub fn follow(&mut self, into_file: bool) -> Checked {
+    pub fn follow(&mut self, into_file: bool, from_snapshot: bool) -> Checked {
         self.stop_following()?;
-        let file = StoreUrl::Sqlite(self.folder.path().join("replica.db"));
+        let file = StoreUrl::Sqlite(self.folder.path().join(format!("replica{}.db", self.replicas)));
         let into = if into_file { file } else { StoreUrl::Memory };
-        let options = tasklog::follow::FollowOptions { once: false, accept_divergence: false };
+        let options = tasklog::follow::FollowOptions { from_snapshot, ..Default::default() };
         self.follower = Some(self.store().follow(&into, options).map_err(told("following"))?);
+        self.follows_into_file = into_file;
         Ok(())
     }
 
+    /// In another file, with a snapshot.
+    pub fn follow_anew(&mut self) -> Checked {
+        // How it ended is known.
+        self.follower = None;
+        self.replicas += 1;
+        self.follow(self.follows_into_file, true)
+    }
+
     pub fn stop_following(&mut self) -> Checked {
-        let stopped = self.follower.take().map(Follower::stop).transpose();
-        stopped.map(drop).map_err(told("the follower had ended"))
+        match self.follower.take().map(Follower::stop).transpose() {
+            Err(error) if must_begin_again(&error) => {
+                self.replicas += 1;
+                Ok(())
+            }
+            stopped => stopped.map(drop).map_err(told("the follower had ended")),
+        }
     }
 
     pub fn follower(&self) -> Option<&Follower> {

@@ -68,7 +68,7 @@ impl<'l> ArchivedLog<'l> {
                 return found;
             }
         }
-        let Some(archive) = self.archive()? else { return in_hot(self.hot) };
+        let Some(archive) = self.archive()? else { return Err(before_beginning(position, self.hot_first.get())) };
         match archive.event(position)? {
             Some(found) => Ok(archived(found)),
             None => Err(self.lost(archive, position, self.hot_first.get())),
@@ -85,6 +85,14 @@ impl<'l> ArchivedLog<'l> {
             ),
         )
     }
+}
+
+/// Nobody here has it. It is not lost: the log was begun with a snapshot, or its archive is known to another store.
+fn before_beginning(position: Position, first: Position) -> StoreError {
+    StoreError::unavailable(format!(
+        "event {position}: the log here begins at event {first}, and no archive of it is known: ask a store that has what was \
+         before, such as the source of a replica"
+    ))
 }
 
 fn refused() -> StoreError {

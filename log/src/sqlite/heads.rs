@@ -15,6 +15,9 @@ pub enum Head {
     Tree,
     /// The commit that tables being rebuilt in this file reflect so far.
     Shadow,
+    /// The commit after which the log in this file begins, if it was begun with a snapshot; none if it has its first event, or
+    /// was trimmed.
+    Beginning,
 }
 
 impl Head {
@@ -24,6 +27,7 @@ impl Head {
             Self::Tables => "tables",
             Self::Tree => "tree",
             Self::Shadow => "shadow",
+            Self::Beginning => "beginning",
         }
     }
 }

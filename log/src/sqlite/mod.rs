@@ -133,6 +133,31 @@ impl<'c> SqliteLog<'c> {
         Ok(())
     }
 
+    /// Makes an empty log one that begins after `at`, a commit of another log whose identity it takes over: what follows that
+    /// commit is adopted next. Joins an open transaction, and must not be called outside one if the tables in the file are
+    /// to come with it.
+    ///
+    /// # Errors
+    /// `corrupt` if this log has events; `unavailable` or `read_only`.
+    pub fn begin_after(&mut self, at: &Checkpoint) -> Result<(), StoreError> {
+        check_identity(&self.head()?)?;
+        let transaction = self.conn.is_autocommit().then(|| connection::begin(self.conn)).transpose()?;
+        write_head(self.conn, Head::Log, at)?;
+        write_head(self.conn, Head::Beginning, at)?;
+        if let Some(transaction) = transaction {
+            transaction.commit()?;
+        }
+        Ok(())
+    }
+
+    /// The commit after which the log begins, if it was begun by [`SqliteLog::begin_after`].
+    ///
+    /// # Errors
+    /// `unavailable` or `corrupt`.
+    pub fn beginning(&self) -> Result<Option<Checkpoint>, StoreError> {
+        read_head(self.conn, Head::Beginning)
+    }
+
     /// Removes commits from the front that end before `before`, oldest first, but never the last one: about `events_max`
     /// events of them, and at least one commit. Answers whether none is left to remove. Joins an open transaction; what is
     /// removed leaves free pages in the file, which the next events take.

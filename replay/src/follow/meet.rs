@@ -82,12 +82,13 @@ pub fn meet(source: &dyn Log, mine: &Checkpoint) -> Result<Meeting, StoreError> 
 }
 
 /// The last point that two lives of one log have in common, by the ids of their commits, as a point of `mine`; none if
-/// the source no longer reaches back to it. Looks at a logarithmic number of commits.
+/// the source no longer reaches back to it, or it lies before the beginning of `mine`. Looks at a logarithmic number of commits.
 ///
 /// # Errors
 /// The logs'.
 pub fn common_point(source: &dyn Log, mine: &dyn Log) -> Result<Option<Checkpoint>, StoreError> {
-    let (theirs, own, first) = (source.head()?, mine.head()?, source.first()?);
+    let (theirs, own) = (source.head()?, mine.head()?);
+    let first = source.first()?.max(mine.first()?);
     let mut common = (first <= Position(1)).then(|| Checkpoint::start(own.log));
     if theirs.log.id != own.log.id {
         return Ok(common);
@@ -116,27 +117,48 @@ fn same(one: &Commit, other: &Commit) -> bool {
 }
 
 /// Takes the replica back to the last common point, if that is allowed: the source says by a higher epoch that somebody
-/// has accepted what it lost, or the follower was told to accept it.
+/// has accepted what it lost, or the follower was told to accept it. None if the replica no longer has, or never had, what
+/// the two have in common.
 pub(super) fn go_back(
     source: &dyn Source,
     replica: &mut dyn Replica,
     mine: &Checkpoint,
     theirs: &Checkpoint,
     accept: bool,
-) -> Result<WentBack, StoreError> {
-    let diverged = || StoreError::Diverged { checkpoint: Box::new(*mine), log: Box::new(*theirs) };
+) -> Result<Option<WentBack>, StoreError> {
     if theirs.log.id != mine.log.id || !(accept || theirs.log.epoch > mine.log.epoch) {
-        return Err(diverged());
+        return Err(diverged(mine, theirs));
     }
+    let beginning = replica.beginning()?;
     let mut common = None;
     source.session(&mut |log| {
         common = common_point(log, &*replica.log())?;
+        if common.is_none()
+            && let Some(beginning) = &beginning
+        {
+            common = has(log, beginning)?.then_some(*beginning);
+        }
         Ok(())
     })?;
-    let to = common.ok_or_else(diverged)?;
+    let Some(to) = common else { return Ok(None) };
     let (commits, dropped) = dropped(&*replica.log(), to.position)?;
     replica.go_back(&Checkpoint { log: theirs.log, ..to })?;
-    Ok(WentBack { from: *mine, theirs: *theirs, to: Checkpoint { log: theirs.log, ..to }, commits, dropped })
+    let to = Checkpoint { log: theirs.log, ..to };
+    Ok(Some(WentBack { from: *mine, theirs: *theirs, to, commits, dropped }))
+}
+
+/// What is said of a replica and a source that do not agree.
+pub(super) fn diverged(mine: &Checkpoint, theirs: &Checkpoint) -> StoreError {
+    StoreError::Diverged { checkpoint: Box::new(*mine), log: Box::new(*theirs) }
+}
+
+/// Whether a log has a commit that ends at this point.
+fn has(log: &dyn Log, point: &Checkpoint) -> Result<bool, StoreError> {
+    if log.first()? > point.position {
+        return Ok(false);
+    }
+    let found = log.event(point.position)?.map(|(commit, _)| checkpoint(point.log, &commit));
+    Ok(found.is_some_and(|found| found == *point))
 }
 
 /// How many commits a log has after a position, and the first of them.

@@ -10,8 +10,10 @@
 //! that the replica ends with: a log that was replaced under the session is noticed before anything of it is taken.
 
 mod ahead;
+mod begin;
 mod meet;
 
+pub use begin::{BEGIN_ATTEMPTS_MAX, Beginning};
 pub use meet::{Dropped, Meeting, WentBack, common_point, meet};
 
 use std::{
@@ -24,10 +26,13 @@ use std::{
 };
 
 use tasklog_log::{Checkpoint, Commit, Log, LogInfo, Millis, Position, StoreError};
-use tasklog_projections::{PROJECTED, View, facts};
+use tasklog_projections::{View, facts};
 
 use self::ahead::{Ahead, Read};
-use crate::{Folder, is_quarantined_later, quarantine_of, refold};
+use crate::{
+    Folder, is_quarantined_later, quarantine_of, refold,
+    snapshot::{Snapshot, Snapshots},
+};
 
 /// Events in a page that is read from the source; more than a commit can have.
 pub const FOLLOW_PAGE_EVENTS: usize = 4_000;
@@ -44,6 +49,16 @@ pub const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// How long a session may be idle before the source is opened afresh: a path may lead to another file by then.
 pub const SESSION_IDLE_MAX: Duration = Duration::from_secs(1);
 
+/// What the source has decided further on about events that are being taken, or were taken with a snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decisions {
+    /// Quarantined: a replica that cannot fold them passes over them now.
+    pub passed_over: Vec<Position>,
+    /// Not quarantined in the end, of those that are older than the replica: a decision on the way there is no reason to do
+    /// anything about their rows, which it has as a snapshot had them.
+    pub lifted: Vec<Position>,
+}
+
 /// A log that can be followed.
 pub trait Source: Send + Sync {
     /// Opens the log, read-only, lends it to `look`, and closes it. Each call opens it afresh.
@@ -51,6 +66,14 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// `look`'s, and whatever kept the log from being opened: `unavailable` if a later attempt may succeed.
     fn session(&self, look: &mut dyn FnMut(&dyn Log) -> Result<(), StoreError>) -> Result<(), StoreError>;
+
+    /// The source's own snapshots, as they fit what is quarantined there; none if it has no place for them.
+    ///
+    /// # Errors
+    /// As [`Source::session`].
+    fn snapshots(&self) -> Result<Option<Snapshots>, StoreError> {
+        Ok(None)
+    }
 
     /// How long a session may be idle before another one is begun.
     fn session_idle_max(&self) -> Duration {
@@ -69,12 +92,36 @@ pub trait Replica {
     /// `diverged` if it has events of another log; the store's.
     fn belong_to(&mut self, log: LogInfo) -> Result<(), StoreError>;
 
-    /// Takes commits that continue its head: log, rows and checkpoint in one transaction. `passed_over` are positions that
-    /// the source has quarantined further on. See [`take`].
+    /// Becomes a replica of the snapshot's log that has its rows and tombstones and whose log goes on after its commit; it
+    /// keeps a copy of the snapshot. It is empty before. `go_on` hears how many rows and tombstones it has. The rows and the
+    /// place where the log begins become what the replica is in one step: killed before it, it is empty still.
+    ///
+    /// # Errors
+    /// `unavailable` if it cannot begin with one; `corrupt` if the snapshot was damaged; the store's, and those of `go_on`. Then
+    /// it is empty still.
+    fn begin_with(
+        &mut self,
+        snapshot: &Snapshot,
+        go_on: &mut dyn FnMut(u64) -> Result<(), StoreError>,
+    ) -> Result<Checkpoint, StoreError> {
+        let _ = go_on;
+        let position = snapshot.checkpoint().position;
+        Err(StoreError::unavailable(format!("beginning with the snapshot at event {position}: this store cannot")))
+    }
+
+    /// The commit after which its log begins, if it began with a snapshot: it cannot go back any further.
+    ///
+    /// # Errors
+    /// The store's.
+    fn beginning(&self) -> Result<Option<Checkpoint>, StoreError> {
+        Ok(None)
+    }
+
+    /// Takes commits that continue its head: log, rows and checkpoint in one transaction. See [`take`].
     ///
     /// # Errors
     /// `corrupt` or `schema_ahead` for commits that cannot be folded, and the store's; then nothing was taken.
-    fn take(&mut self, commits: &[Commit], passed_over: &[Position]) -> Result<Checkpoint, StoreError>;
+    fn take(&mut self, commits: &[Commit], decisions: &Decisions) -> Result<Checkpoint, StoreError>;
 
     /// Goes back to an earlier point of its own log, the end of a commit or 0, as a replica of the log that `to` names. A
     /// crash on the way leaves the old state or the new one.
@@ -99,6 +146,9 @@ pub struct FollowOptions {
     pub once: bool,
     /// Go back to the last common commit although the source's epoch is not higher.
     pub accept_divergence: bool,
+    /// An empty replica begins with the newest usable snapshot of the source, and its log after it, instead of the first event.
+    /// One that has something goes on with that.
+    pub from_snapshot: bool,
 }
 
 /// What a follower tells while it works.
@@ -114,6 +164,30 @@ pub enum Note<'n> {
         /// the source's head; 0 if it has all.
         behind_ms: Millis,
     },
+    /// Rows of a snapshot are being taken.
+    Loading {
+        /// The snapshot's commit.
+        at: &'n Checkpoint,
+        /// Rows and tombstones taken.
+        rows: u64,
+        /// Rows and tombstones of the snapshot.
+        of: u64,
+    },
+    /// The replica has begun with a snapshot.
+    Began {
+        /// The snapshot's commit, after which the log of the replica begins.
+        at: &'n Checkpoint,
+        /// Rows and tombstones taken.
+        rows: u64,
+    },
+    /// The replica was to go back, and what it has in common with its source lies before the beginning of what it has, or was
+    /// trimmed there. An error follows.
+    NoWayBack {
+        /// The first position that the replica has.
+        first: Position,
+        /// The commit after which it began, if it began with a snapshot.
+        beginning: Option<&'n Checkpoint>,
+    },
     /// The source was lost; the next attempt comes by itself.
     Lost(&'n StoreError),
     /// The replica went back to the last common commit.
@@ -121,7 +195,7 @@ pub enum Note<'n> {
 }
 
 /// Adopts, folds and applies commits: what [`Replica::take`] does inside its transaction. `folder` stands where `view`
-/// stands; after an error it is of no use any more. `passed_over` are positions that the source has quarantined further on.
+/// stands; after an error it is of no use any more. `beginning` is for a log that begins with a snapshot.
 ///
 /// # Errors
 /// `corrupt` or `schema_ahead` for commits that cannot be folded; the log's and the view's. A fold that fails has written
@@ -131,15 +205,16 @@ pub fn take(
     log: &mut dyn Log,
     view: &mut dyn View,
     commits: &[Commit],
-    passed_over: &[Position],
+    decisions: &Decisions,
+    beginning: Option<&dyn Beginning>,
 ) -> Result<Checkpoint, StoreError> {
     let mut at = view.checkpoint()?;
     // What comes after a quarantine was decided on a row that it had changed.
     for run in commits.split_inclusive(decides_quarantine) {
         at = take_run(folder, log, view, run)?;
         let Some(last) = run.last().filter(|last| decides_quarantine(last)) else { continue };
-        let passing = settle_quarantine(log, view, last, passed_over)?;
-        *folder = Folder::on(&PROJECTED, view)?.passing_over(passing);
+        let passing = settle_quarantine(log, view, last, decisions, beginning)?;
+        *folder = folder.again(view)?.passing_over(passing);
     }
     Ok(at)
 }
@@ -154,18 +229,26 @@ pub fn decides_quarantine(commit: &Commit) -> bool {
 /// passed over from now on.
 ///
 /// # Errors
-/// `corrupt` if an event cannot be folded without one that is passed over; the log's and the view's.
+/// `corrupt` if an event cannot be folded without one that is passed over; `unavailable` if it is about an event before the log's
+/// beginning, of which only the source knows what becomes of its row; the log's and the view's.
 pub fn settle_quarantine(
     log: &dyn Log,
     view: &mut dyn View,
     commit: &Commit,
-    passed_over: &[Position],
+    decisions: &Decisions,
+    beginning: Option<&dyn Beginning>,
 ) -> Result<Vec<Position>, StoreError> {
     let mut passing = facts::quarantined(view)?;
-    passing.extend(passed_over);
+    passing.extend(&decisions.passed_over);
+    let snapshot = beginning.map(Beginning::snapshot).transpose()?;
     for position in commit.events.iter().filter_map(quarantine_of) {
+        if let Some(snapshot) = snapshot.as_ref().filter(|snapshot| position <= snapshot.checkpoint().position) {
+            let passed_over = passing.contains(&position) && !decisions.lifted.contains(&position);
+            begin::require_known(snapshot, position, passed_over)?;
+            continue;
+        }
         let Some((commit, index)) = log.event(position)? else { continue };
-        let change = refold(log, view, &commit.events[index], &passing)?;
+        let change = refold(log, view, &commit.events[index], &passing, snapshot.as_ref())?;
         view.write(&change.into_iter().collect::<Vec<_>>())?;
     }
     Ok(passing)
@@ -265,6 +348,10 @@ fn session(
     met: &mut bool,
     note: &mut dyn FnMut(Note<'_>),
 ) -> Result<Ended, Failed> {
+    begin::begin(source, replica, options, stop, note)?;
+    if stop.load(Ordering::Acquire) {
+        return Ok(Ended::Done);
+    }
     let mine = replica.log().head()?;
     let mut meeting = None;
     let mut look = |log: &dyn Log| {
@@ -278,15 +365,14 @@ fn session(
         Some(Meeting::Agrees { log }) if log == mine.log => {}
         Some(Meeting::Agrees { log }) => replica.belong_to(log)?,
         Some(Meeting::Trimmed { first }) => {
-            return Err(StoreError::unavailable(format!(
-                "following from event {}: the source begins at event {first}, what was before it is trimmed; begin a new \
-                 replica from a copy that reaches it",
-                mine.position.next()
-            ))
-            .into());
+            return Err(begin::out_of_reach(&mine, first, options).into());
         }
         Some(Meeting::Diverged { theirs }) => {
-            let went = meet::go_back(source, replica, &mine, &theirs, options.accept_divergence)?;
+            let Some(went) = meet::go_back(source, replica, &mine, &theirs, options.accept_divergence)? else {
+                let (first, beginning) = (replica.log().first()?, replica.beginning()?);
+                note(Note::NoWayBack { first, beginning: beginning.as_ref() });
+                return Err(meet::diverged(&mine, &theirs).into());
+            };
             note(Note::WentBack(&went));
             return Ok(Ended::Again);
         }
@@ -313,11 +399,14 @@ fn take_known(
     source: &dyn Source,
     replica: &mut dyn Replica,
     commits: &[Commit],
-    passed_over: &mut Vec<Position>,
+    decisions: &mut Decisions,
 ) -> Result<Checkpoint, Failed> {
+    begin::look_ahead(source, replica, commits, decisions)?;
     loop {
-        match replica.take(commits, passed_over) {
-            Err(StoreError::Corrupt { position: Some(position), why }) if !passed_over.contains(&position) => {
+        match replica.take(commits, decisions) {
+            Err(StoreError::Corrupt { position: Some(position), why })
+                if !decisions.passed_over.contains(&position) =>
+            {
                 let mut quarantined = false;
                 let mut look = |log: &dyn Log| {
                     quarantined = is_quarantined_later(log, position, position)?;
@@ -327,7 +416,7 @@ fn take_known(
                 if !quarantined {
                     return Err(StoreError::corrupt(position, why).into());
                 }
-                passed_over.push(position);
+                decisions.passed_over.push(position);
             }
             taken => return Ok(taken?),
         }
@@ -343,7 +432,7 @@ fn take_pages(
     note: &mut dyn FnMut(Note<'_>),
 ) -> Result<Ended, Failed> {
     let mut pending: Vec<Commit> = Vec::new();
-    let mut passed_over = Vec::new();
+    let mut decisions = Decisions::default();
     let mut events = 0;
     while let Ok(read) = pages.recv() {
         match read {
@@ -356,7 +445,7 @@ fn take_pages(
                 }
                 let theirs = if last.last() > head.position { checkpoint(head.log, last) } else { head };
                 let missing = theirs.recorded_at - first.recorded_at;
-                let at = take_known(source, replica, &pending, &mut passed_over)?;
+                let at = take_known(source, replica, &pending, &mut decisions)?;
                 let behind_ms = if at.position < theirs.position { missing.max(0) } else { 0 };
                 pending.clear();
                 events = 0;
@@ -365,7 +454,7 @@ fn take_pages(
             Read::AtHead(head) => {
                 // What was read before the head was reached has been taken with the page that reached it.
                 if !pending.is_empty() {
-                    take_known(source, replica, &pending, &mut passed_over)?;
+                    take_known(source, replica, &pending, &mut decisions)?;
                     pending.clear();
                     events = 0;
                 }

@@ -137,6 +137,19 @@ impl Snapshot {
     /// # Errors
     /// `diverged` for a view that is not at the start of the log; `unavailable`; `corrupt`; the view's.
     pub fn load(&self, tables: &[&'static TableDef], view: &mut dyn View) -> Result<Checkpoint, StoreError> {
+        self.load_while(tables, view, &mut |_| Ok(()))
+    }
+
+    /// [`Snapshot::load`], asking `go_on` before each write, which hears how many rows and tombstones are in the view.
+    ///
+    /// # Errors
+    /// As [`Snapshot::load`]; those of `go_on`.
+    pub fn load_while(
+        &self,
+        tables: &[&'static TableDef],
+        view: &mut dyn View,
+        go_on: &mut dyn FnMut(u64) -> Result<(), StoreError>,
+    ) -> Result<Checkpoint, StoreError> {
         let from = view.checkpoint()?;
         if from.position != Position::ZERO {
             let log = Checkpoint::start(self.checkpoint.log);
@@ -145,6 +158,7 @@ impl Snapshot {
         let to = Checkpoint { log: from.log, ..self.checkpoint };
         let wanted = |at: usize| tables.iter().any(|table| table.name == PROJECTED[at].name);
         let mut changes = Vec::new();
+        let mut written = 0;
         let mut blocks = self.file.entries(&*self.blobs, wanted);
         while let Some(block) = blocks.next_block() {
             let (table, block) = block?;
@@ -154,10 +168,13 @@ impl Snapshot {
                 changes.push(self.change(PROJECTED[table], &entry)?);
             }
             if changes.len() >= LOAD_ROWS {
+                go_on(written)?;
                 view.apply(&changes, &from, &from)?;
+                written += changes.len() as u64;
                 changes.clear();
             }
         }
+        go_on(written)?;
         view.apply(&changes, &from, &to)?;
         Ok(to)
     }

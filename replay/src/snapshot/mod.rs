@@ -15,6 +15,7 @@
 
 mod file;
 mod format;
+mod keep;
 mod load;
 mod make;
 mod thin;
