@@ -62,8 +62,9 @@ impl Asked {
         self.params.finish()?;
         self.reach().await?;
         let mut mask = self.mask();
+        let app = self.app.clone();
         let read = move |store: &TaskStore| match at {
-            Some(when) => look(&store.at(when)?, &mut mask),
+            Some(when) => look(&app.at(store, when)?, &mut mask),
             None => look(store, &mut mask),
         };
         let (found, position) = self.app.blocking(read).await.map_err(|problem| problem.at(self.app.seen()))?;

@@ -23,6 +23,8 @@ use crate::{Error, OpenOptions, StoreUrl, TaskStore};
 const FURTHER_THREADS: usize = 8;
 /// File descriptors that are not connections of clients.
 const FURTHER_FILES: u64 = 256;
+/// Connections to the listener for metrics.
+const METRICS_CONNECTIONS_MAX: usize = 64;
 /// How long threads that block have to end once everything else has.
 const THREADS_MAX: Duration = Duration::from_secs(5);
 
@@ -119,11 +121,13 @@ async fn serve(app: &App, options: OpenOptions, tls: Option<Arc<Tls>>) -> Result
     }
     tracing::info!(store = %app.url, url = %format!("{scheme}://{place}"), "listening");
     let main = router(app, Listener::Main);
-    tokio::spawn(accept(app.clone(), listener, main, tls.clone(), Arc::clone(&room), alive.clone()));
+    tokio::spawn(accept(app.clone(), listener, main, tls.clone(), room, alive.clone()));
     if let Some(metrics) = metrics {
         let place = metrics.local_addr().map_err(system("asking for the address"))?;
         tracing::info!(url = %format!("http://{place}"), "listening for metrics");
         let router = router(app, Listener::Metrics);
+        // Whoever looks after the process finds room when clients have taken all of theirs.
+        let room = Arc::new(Semaphore::new(METRICS_CONNECTIONS_MAX));
         tokio::spawn(accept(app.clone(), metrics, router, None, room, alive.clone()));
     }
     drop(alive);

@@ -13,7 +13,9 @@ use http_body_util::BodyExt;
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use super::{answer::Answer, asked::Asked, channel::Channel, commands::with_clock, problem::Problem, state::App};
+use super::{
+    answer::Answer, asked::Asked, body::Room, channel::Channel, commands::with_clock, problem::Problem, state::App,
+};
 use crate::{
     Error, Rejection, TaskStore,
     store::QueuedAnswer,
@@ -121,6 +123,7 @@ impl Reader {
             let limits = &self.app.settings.limits;
             (limits.command_bytes_max, limits.stream_bytes_max, limits.stream_idle_max)
         };
+        let mut room = Room::default();
         let mut looked_at = 0;
         let mut skipping = false;
         loop {
@@ -142,6 +145,9 @@ impl Reader {
                     if self.bytes > stream_max {
                         let message = format!("the stream is longer than {stream_max} bytes; go on with another one");
                         return Err(self.ended("too_large", message));
+                    }
+                    if room.grow(&self.app, self.buffer.len() + data.len()).is_err() {
+                        return Err(self.ended("busy", "too many large bodies are being read"));
                     }
                     self.buffer.extend_from_slice(&data);
                 }

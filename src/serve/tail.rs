@@ -35,7 +35,7 @@ pub(crate) async fn answer(asked: &Asked, filter: Filter, after: Position) -> Re
         return Err(Problem::busy(format!("{} tails are open", app.settings.limits.tails_max)));
     };
     // A position that the log does not have yet is reached, or told to be missing: nobody waits for it in silence.
-    app.reach(after).await?;
+    app.reach_after(after).await?;
     let head = app.blocking(crate::TaskStore::head).await?;
     let (chunks, receiver) = mpsc::channel(CHUNKS_MAX);
     let end = Arc::new(OnceLock::new());
@@ -43,6 +43,7 @@ pub(crate) async fn answer(asked: &Asked, filter: Filter, after: Position) -> Re
     let body = Chunks { receiver, end: Arc::clone(&end), _permit: permit };
     tokio::spawn(async move {
         let reason = tail.run(head).await;
+        tracing::debug!(reason = reason.0, "a tail ended: {}", reason.1);
         let data = json!({ "reason": reason.0, "detail": reason.1 });
         // Set once, here.
         let _ = end.set(Bytes::from(format!("event: end\ndata: {data}\n\n")));
