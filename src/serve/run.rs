@@ -183,11 +183,12 @@ fn open(app: &App, options: OpenOptions) -> Result<(), Error> {
     let store = open_store(&app.url, options)?;
     let position = store.head()?;
     app.saw(position);
-    match store.read_only() {
+    let read_only = store.read_only().map(str::to_owned);
+    app.opened(store);
+    match read_only {
         Some(why) => tracing::info!(position = position.0, "serving, for reading only: {why}"),
         None => tracing::info!(position = position.0, "serving"),
     }
-    app.opened(store);
     Ok(())
 }
 

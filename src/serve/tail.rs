@@ -41,12 +41,15 @@ pub(crate) async fn answer(asked: &Asked, filter: Filter, after: Position) -> Re
     let end = Arc::new(OnceLock::new());
     let tail = Tail { app: app.clone(), filter, sees_sensitive: asked.caller.sees_sensitive, chunks, at: after };
     let body = Chunks { receiver, end: Arc::clone(&end), _permit: permit };
+    // The end of the chunks stands behind the reason.
+    let open = tail.chunks.clone();
     tokio::spawn(async move {
         let reason = tail.run(head).await;
         tracing::debug!(reason = reason.0, "a tail ended: {}", reason.1);
         let data = json!({ "reason": reason.0, "detail": reason.1 });
         // Set once, here.
         let _ = end.set(Bytes::from(format!("event: end\ndata: {data}\n\n")));
+        drop(open);
     });
     Ok(Answer::streaming("text/event-stream", Body::new(body)).at(head))
 }

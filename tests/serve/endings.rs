@@ -149,7 +149,7 @@ fn a_store_that_another_process_writes_to_is_not_served() {
     let service = Service::new(&[]);
     let mut command = tasklog();
     command.args(["--store", &service.url(), "serve", "--listen", "127.0.0.1:0"]);
-    run(command, b"").with(3).says(&["another process"]);
+    run(command, b"").with(3).says(&["is open for writing by process"]);
     // For reading it is.
     service.register("t1");
     let reading = Service::of(&service.url(), &["--read-only"]);

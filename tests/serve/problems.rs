@@ -16,7 +16,7 @@ fn what_makes_no_sense_is_refused_with_its_place() {
         (r#"{"command":"tasks.register","args":{},"extra":1}"#, "extra"),
         ("{\"command\":\n\"tasks.register\" x}", "line 2, column 18"),
         (r#"{"command":"tasks.regster","args":{}}"#, "tasks.register"),
-        (r#"{"command":"tasks.register","args":{"node_tasks":7}}"#, "node_tasks"),
+        (r#"{"command":"tasks.register","args":{"node_tasks":7}}"#, "expected a map"),
         (r#"{"command":"tasks.register","args":{"node_tasks":{}},"command_id":"7"}"#, "column"),
         (r#"{"transact":[]}"#, "at least one"),
     ] {
@@ -63,8 +63,8 @@ fn rejections_have_the_status_of_their_kind() {
     command("tasks.cancel", json!({ "miroir_id": "nobody" })).problem(404, "not_found");
     service.register("t1");
     command("tasks.register", json!({ "miroir_id": "t1", "node_tasks": { "n2": 1 } })).problem(409, "already_exists");
-    command("aliases.create", json!({ "name": "a", "target": "i1" })).with(200);
-    let flip = json!({ "name": "a", "target": "i2", "expected_version": 9 });
+    command("aliases.create", json!({ "name": "a", "target": "i1", "target_verified": true })).with(200);
+    let flip = json!({ "name": "a", "target": "i2", "expected_version": 9, "target_verified": true });
     let answered = command("aliases.flip", flip);
     let body = answered.json();
     answered.problem(409, "conflict");

@@ -61,9 +61,11 @@ fn a_tail_filters_and_says_how_far_it_is_when_nothing_comes() {
 #[test]
 fn a_tail_masks_what_its_reader_does_not_see() {
     let service = Service::new(&[]);
-    let touch = json!({ "command": "sessions.touch", "args": { "session_id": "secret-session" } });
-    service.post("/v1/commands", &touch.to_string()).with(200);
-    let told = Tail::open(&service, "/v1/events", "").event().unwrap();
+    service.register("t1");
+    let pin =
+        json!({ "command": "sessions.record_write", "args": { "session_id": "secret-session", "mtask_id": "t1" } });
+    service.post("/v1/commands", &pin.to_string()).with(200);
+    let told = Tail::open(&service, "/v1/events?after=1", "").event().unwrap();
     assert!(!told.data.contains("secret") && told.data.contains("***1"), "{told:?}");
 }
 
