@@ -45,7 +45,7 @@ pub(crate) async fn watch(State(_app): State<App>, request: Request, next: Next)
     let response = next.run(request).await;
     let status = response.status();
     let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let position = response.headers().get(POSITION).and_then(|value| value.to_str().ok()).unwrap_or("-");
+    let position = response.headers().get(POSITION).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     let status_number = status.as_u16();
     if status.is_server_error() {
         tracing::warn!(target: "tasklog::requests", %method, route, status = status_number, ms, position, "request");

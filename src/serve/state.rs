@@ -24,6 +24,8 @@ const PROBES_MAX: usize = 2;
 const PROBE_MAX: Duration = Duration::from_secs(5);
 /// Earlier moments kept.
 const PASTS_MAX: usize = 4;
+/// Reads of earlier moments at one time.
+const PAST_READERS_MAX: usize = 4;
 /// How long they are kept.
 const PAST_KEPT: Duration = Duration::from_secs(60);
 /// The unit in which room for bodies is given out.
@@ -66,6 +68,8 @@ pub(crate) struct Shared {
     bodies: Arc<Semaphore>,
     /// Earlier moments that were asked about lately, with what was folded for them.
     pasts: Mutex<VecDeque<Past>>,
+    /// Whoever folds the log for an earlier moment leaves threads to those who read the present.
+    past_readers: Arc<Semaphore>,
     pub(crate) requests: Arc<Semaphore>,
     pub(crate) tails: Arc<Semaphore>,
     pub(crate) streams: Arc<Semaphore>,
@@ -87,6 +91,7 @@ impl Shared {
             probes: Arc::new(Semaphore::new(PROBES_MAX)),
             bodies: Arc::new(Semaphore::new(limits.bodies_bytes_max / UNIT_BYTES)),
             pasts: Mutex::default(),
+            past_readers: Arc::new(Semaphore::new(PAST_READERS_MAX)),
             requests: Arc::new(Semaphore::new(limits.requests_max)),
             tails: Arc::new(Semaphore::new(limits.tails_max)),
             streams: Arc::new(Semaphore::new(limits.streams_max)),
@@ -142,6 +147,21 @@ impl Shared {
         self.on_thread(&self.readers, self.settings.limits.request_max, work).await
     }
 
+    /// [`Shared::blocking`] as of an earlier moment. What was folded for a position is kept a little while: who asks for one
+    /// page asks for the next one as well.
+    ///
+    /// # Errors
+    /// As there; `invalid` if there is no such moment.
+    pub(crate) async fn blocking_at<T: Send + 'static>(
+        self: &Arc<Self>,
+        when: When,
+        work: impl FnOnce(&TaskStore) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let app = Arc::clone(self);
+        let work = move |store: &TaskStore| work(&app.at(store, when)?);
+        self.on_thread(&self.past_readers, self.settings.limits.request_max, work).await
+    }
+
     /// [`Shared::blocking`] for whoever looks after the process.
     ///
     /// # Errors
@@ -177,12 +197,7 @@ impl Shared {
         }
     }
 
-    /// The store as of an earlier moment. What was folded for a position is kept a little while: who asks for one page asks
-    /// for the next one as well.
-    ///
-    /// # Errors
-    /// `invalid` if there is no such moment; the store's.
-    pub(crate) fn at(&self, store: &TaskStore, when: When) -> Result<TaskStore, Error> {
+    fn at(&self, store: &TaskStore, when: When) -> Result<TaskStore, Error> {
         let When::Position(position) = when else { return store.at(when) };
         let mut pasts = self.pasts.lock().unwrap_or_else(PoisonError::into_inner);
         pasts.retain(|past| past.made.elapsed() < PAST_KEPT);

@@ -7,7 +7,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::body::Body;
+use axum::{body::Body, http::header};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use serde_json::json;
@@ -48,6 +48,11 @@ pub(crate) fn answer(asked: &Asked, body: Body) -> Result<Answer, Problem> {
     let store = app.store()?;
     if let Some(why) = store.read_only() {
         return Err(Error::from(tasklog_log::StoreError::ReadOnly(why.to_owned())).into());
+    }
+    let max = app.settings.limits.stream_bytes_max;
+    let said = asked.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if said.is_some_and(|said| said > max) {
+        return Err(Problem::too_large(format!("the stream: at most {max} bytes")));
     }
     let Ok(permit) = Arc::clone(&app.streams).try_acquire_owned() else {
         return Err(Problem::busy(format!("{} streams are open", app.settings.limits.streams_max)));

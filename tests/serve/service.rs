@@ -303,7 +303,7 @@ impl Tail {
     pub fn event(&mut self) -> Option<Sse> {
         loop {
             let sse = self.next()?;
-            if sse.id.is_some() || sse.event.is_some() {
+            if !sse.data.is_empty() {
                 return Some(sse);
             }
         }

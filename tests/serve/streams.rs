@@ -80,16 +80,11 @@ fn a_long_stream_is_answered_to_its_last_line() {
 fn a_stream_that_is_too_long_or_too_slow_ends_with_the_reason_and_the_last_answered_line() {
     let service = Service::new(&["--stream-bytes-max", "500", "--stream-idle-ms", "200"]);
     let body: String = (0..100).map(|at| register(&format!("t{at}")) + "\n").collect();
-    let head = |length: usize| {
-        format!(
-            "POST /v1/commands HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-ndjson\r\n\
-             content-length: {length}\r\nconnection: close\r\n\r\n"
-        )
-    };
-    for (said, sent, kind) in [(body.len(), &body[..], "too_large"), (400, &body[..200], "timeout")] {
+    let head = "POST /v1/commands HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-ndjson\r\n\
+                transfer-encoding: chunked\r\nconnection: close\r\n\r\n";
+    for (sent, kind) in [(&body[..], "too_large"), (&body[..200], "timeout")] {
         let mut stream = service.connect();
-        stream.write_all(head(said).as_bytes()).unwrap();
-        stream.write_all(sent.as_bytes()).unwrap();
+        stream.write_all(format!("{head}{:x}\r\n{sent}\r\n", sent.len()).as_bytes()).unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
         let answers: Vec<Value> =
@@ -98,6 +93,8 @@ fn a_stream_that_is_too_long_or_too_slow_ends_with_the_reason_and_the_last_answe
         assert_eq!(ended["ended"]["kind"], kind, "{text}");
         assert_eq!(ended["ended"]["after_line"], answers.len(), "{text}");
     }
+    // One that says beforehand that it is too long is not begun.
+    service.post_with("/v1/commands", &body, &[NDJSON]).problem(413, "too_large");
 }
 
 #[test]
