@@ -39,6 +39,7 @@ mod tables;
 mod tail;
 mod timed;
 mod tls;
+mod unread;
 
 pub use auth::{Source as TokenSource, TokenFiles};
 pub use limits::Limits;

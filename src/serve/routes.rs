@@ -3,7 +3,7 @@
 use axum::{
     Router,
     extract::DefaultBodyLimit,
-    middleware::from_fn_with_state,
+    middleware::{from_fn, from_fn_with_state},
     routing::{MethodRouter, get, post},
 };
 
@@ -214,7 +214,7 @@ pub(crate) fn router(app: &App, listener: Listener) -> Router {
     router
         .fallback(guard::no_such_path)
         .method_not_allowed_fallback(guard::method_not_allowed)
-        .layer(from_fn_with_state(app.clone(), guard::watch))
+        .layer(from_fn(guard::watch))
         // Bodies are bounded where they are read.
         .layer(DefaultBodyLimit::disable())
         .with_state(app.clone())
