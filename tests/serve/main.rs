@@ -7,6 +7,7 @@ mod support;
 
 mod connections;
 mod endings;
+mod page;
 mod problems;
 mod redis;
 mod replica;
