@@ -10,7 +10,7 @@ use axum::{
 };
 
 use super::{
-    answer::POSITION,
+    answer::{GoesOn, POSITION},
     auth::{Access, Caller},
     problem::Problem,
     routes::allowed,
@@ -47,7 +47,8 @@ pub(crate) async fn watch(request: Request, next: Next) -> Response {
     let unread = request.extensions().get::<Unread>().cloned().unwrap_or_default();
     let mut response = next.run(request.map(|body| unread.watch(body))).await;
     let status = response.status();
-    if unread.is_left() && !status.is_success() {
+    let goes_on = response.extensions().get::<GoesOn>().is_some();
+    if unread.is_left() && !goes_on {
         response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
     }
     let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
