@@ -42,6 +42,9 @@ pub struct Config {
     pub command_id_retention: Duration,
 }
 
+/// ms of an hour.
+pub(crate) const HOUR_MS: i64 = 3_600_000;
+
 /// More runs than this would not fit the commit that deletes their canary.
 pub const CANARY_HISTORY_MAX: u32 = 900;
 

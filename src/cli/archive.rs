@@ -14,10 +14,9 @@ use super::{
 use crate::{
     Error, Rejection, StoreUrl, TaskStore,
     blobs::place_name,
+    config::HOUR_MS,
     store::{Bound, Keep, OpenElsewhere, archive},
 };
-
-pub(super) const HOUR_MS: i64 = 3_600_000;
 
 /// Seal the log into segments at another place, or verify these.
 ///

@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use tasklog_log::{Millis, StoreError};
 
 use crate::Error;
+pub(crate) use crate::show::number;
 
 /// Something is wrong.
 pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
@@ -89,19 +90,6 @@ pub(crate) fn is_broken_pipe(error: &Error) -> bool {
 /// An instant as RFC 3339, in UTC.
 pub(crate) fn time(ms: Millis) -> String {
     jiff::Timestamp::from_millisecond(ms).map_or_else(|_| format!("{ms} ms"), |at| format!("{at:.3}"))
-}
-
-/// A number with its thousands apart.
-pub(crate) fn number(value: u64) -> String {
-    let digits = value.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// A progress bar on standard error, if a person is looking.

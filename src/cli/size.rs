@@ -8,10 +8,10 @@ use super::{
 };
 use crate::{
     Config, Error, StoreUrl,
+    config::HOUR_MS,
     size::{self, Counts, Deployment, Growth, TOLERATED_PERCENT, WRITES_PER_S, Weights},
 };
 
-const HOUR_MS: i64 = 3_600_000;
 const MIB: f64 = (1_u64 << 20) as f64;
 
 /// Measure what a registry of some size takes, and forecast deployments.

@@ -1,15 +1,16 @@
 use serde_json::{Value, json};
 use tasklog_log::{Position, StoreError, archive::Manifest};
 
-use super::super::{archive::HOUR_MS, output::number};
 use crate::{
     Error, TaskStore,
+    config::HOUR_MS,
+    show::number,
     store::{Keep, Retention, archive},
 };
 
 /// What is kept of a log, and where: the hot log, the archive, snapshots, and what replays pass over. It is
 /// told as of today, whichever moment is asked about: that is where the past is read from.
-pub(super) struct Keeping {
+pub(crate) struct Keeping {
     retention: Retention,
     quarantined: Vec<Position>,
     hot_first: Position,
@@ -41,7 +42,7 @@ impl From<&Manifest> for Reach {
 }
 
 impl Keeping {
-    pub(super) fn of(store: &TaskStore) -> Result<Self, Error> {
+    pub(crate) fn of(store: &TaskStore) -> Result<Self, Error> {
         let store = store.present();
         let retention = store.retention()?;
         let (hot_first, head) = store.read_hot(|log, _| Ok((log.first()?, log.head()?)))?;
@@ -66,7 +67,7 @@ impl Keeping {
     }
 
     /// Adds the fields of it.
-    pub(super) fn tell(&self, value: &mut Value) {
+    pub(crate) fn tell(&self, value: &mut Value) {
         let Retention { archive, keep } = &self.retention;
         let archive = archive.as_ref().map(|place| {
             let mut told = json!({ "place": place });
@@ -107,7 +108,7 @@ impl Keeping {
     }
 
     /// The lines of it, by their names.
-    pub(super) fn lines(&self) -> Vec<(&'static str, String)> {
+    pub(crate) fn lines(&self) -> Vec<(&'static str, String)> {
         let mut lines = Vec::new();
         let Retention { archive, keep } = &self.retention;
         let hot = match self.hot_first {
