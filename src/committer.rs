@@ -16,6 +16,7 @@ use tokio::{
 
 use crate::{
     backend::{Backend, Fate},
+    meters::Meters,
     engine::{AnyReply, DECIDE_ATTEMPTS_MAX, Decided, Engine, Finished, Request, too_many_attempts},
     rejection::Error,
 };
@@ -41,6 +42,7 @@ struct Waiting {
     /// The request as it was before its last round, if a round changes it.
     before: Option<Request>,
     answer: oneshot::Sender<Answer>,
+    accepted: Instant,
     /// The async runtime that the caller waits in, if it has worker threads.
     runtime: Option<Handle>,
     attempts: usize,
@@ -85,6 +87,7 @@ pub(crate) struct Committer {
     queue: Option<mpsc::Sender<Work>>,
     thread: Option<thread::JoinHandle<()>>,
     recorded_at: Arc<AtomicI64>,
+    meters: Arc<Meters>,
 }
 
 /// An answer on its way.
@@ -102,8 +105,9 @@ impl Committer {
         let work = move || match open() {
             Ok(engine) => {
                 // The opener waits for this; if it is gone, the queue is closed and the loop ends at once.
-                let _ = opened.send(Ok(engine.recorded_at()));
-                Loop { engine, waiting, jobs: Vec::new(), carried: Vec::new(), expected: 1, broken: false }.run();
+                let meters = engine.meters();
+                let _ = opened.send(Ok((engine.recorded_at(), Arc::clone(&meters))));
+                Loop { meters, engine, waiting, jobs: Vec::new(), carried: Vec::new(), expected: 1, broken: false }.run();
             }
             Err(error) => {
                 let _ = opened.send(Err(error));
@@ -113,8 +117,8 @@ impl Committer {
             .name("tasklog-committer".into())
             .spawn(work)
             .map_err(|error| StoreError::unavailable_because("starting the committer thread", error))?;
-        let recorded_at = opening.recv().unwrap_or_else(|_| Err(stopped().into()))?;
-        Ok(Self { queue: Some(queue), thread: Some(thread), recorded_at })
+        let (recorded_at, meters) = opening.recv().unwrap_or_else(|_| Err(stopped().into()))?;
+        Ok(Self { queue: Some(queue), thread: Some(thread), recorded_at, meters })
     }
 
     /// Queues a request, waiting for room.
@@ -149,6 +153,16 @@ impl Committer {
     /// The newest durable commit's instant.
     pub(crate) fn recorded_at(&self) -> i64 {
         self.recorded_at.load(Ordering::Acquire)
+    }
+
+    /// What is counted of its commands.
+    pub(crate) fn meters(&self) -> &Meters {
+        &self.meters
+    }
+
+    /// How many requests wait in the queue.
+    pub(crate) fn waiting(&self) -> usize {
+        self.queue.as_ref().map_or(0, |queue| queue.max_capacity() - queue.capacity())
     }
 
     fn queue(&self) -> Result<&mpsc::Sender<Work>, StoreError> {
@@ -203,7 +217,7 @@ impl Drop for Committer {
 
 fn waiting(request: Request) -> (Waiting, Pending) {
     let (answer, receiver) = oneshot::channel();
-    (Waiting { request, before: None, answer, runtime: None, attempts: 0, put_off: None }, Pending(receiver))
+    (Waiting { request, before: None, answer, accepted: Instant::now(), runtime: None, attempts: 0, put_off: None }, Pending(receiver))
 }
 
 fn stopped() -> StoreError {
@@ -260,6 +274,7 @@ fn put_off(mut waiting: Waiting, fate: Fate) -> Option<Waiting> {
 
 struct Loop<B> {
     engine: Engine<B>,
+    meters: Arc<Meters>,
     waiting: mpsc::Receiver<Work>,
     /// What is to be done before the next batch.
     jobs: Vec<Job>,
@@ -412,11 +427,16 @@ impl<B: Backend> Loop<B> {
 
     /// Answers what stands, and puts the rest in front of what waits.
     fn settle(&mut self, finished: &Finished, made: Vec<Made>, later: Vec<Waiting>) {
+        self.meters.group(made.len());
+        let durable = Instant::now();
         let mut answered = Vec::with_capacity(made.len());
         let mut carried = Vec::new();
         for Made { mut waiting, item, answer } in made {
             match (finished.fate(item), answer) {
                 (Fate::Stands, Some(Ok(mut reply))) => {
+                    if reply.meta.changed && !reply.meta.repeated {
+                        self.meters.appended(durable.saturating_duration_since(waiting.accepted));
+                    }
                     let answer = self.engine.complete(&mut reply, item).map(|()| reply);
                     answered.push((waiting, answer.map_err(Error::from)));
                 }

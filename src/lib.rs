@@ -94,6 +94,7 @@ pub mod fork;
 pub mod generate;
 pub mod keep;
 pub mod meilisearch;
+pub mod meters;
 pub mod proof;
 mod provisional;
 pub mod query;

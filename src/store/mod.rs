@@ -17,6 +17,7 @@ mod redis_copy;
 mod replica;
 mod retention;
 mod scratch;
+mod sizes;
 mod snapshots;
 pub mod sqlite;
 mod tree;
@@ -599,10 +600,18 @@ impl TaskStore {
     pub fn repair(
         &self,
         tables: &[&'static tasklog_projections::TableDef],
-        note: impl FnMut(Position),
+        mut note: impl FnMut(Position),
     ) -> Result<Repairs, Error> {
         match &self.inner.read {
-            ReadSide::Redis(read) => Ok(redis::rebuild(read.url(), tables, Begin::AtTheStart, note)?),
+            ReadSide::Redis(read) => {
+                let rebuilding = crate::meters::Rebuilding::begin(self.head()?);
+                let repairs = redis::rebuild(read.url(), tables, Begin::AtTheStart, |position| {
+                    rebuilding.at(position);
+                    note(position);
+                })?;
+                rebuilding.done();
+                Ok(repairs)
+            }
             _ => Err(Rejection::invalid("only a store in Redis is repaired in place: see tasklog rebuild").into()),
         }
     }
