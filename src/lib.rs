@@ -100,7 +100,10 @@ mod provisional;
 pub mod query;
 pub mod rejection;
 pub mod rows;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod shared;
+mod show;
 pub mod store;
 pub mod tables;
 pub mod text;
