@@ -28,6 +28,7 @@ use super::{
     sqlite::{cannot_write, head, of_file, pages},
 };
 use crate::{
+    meters::Rebuilding,
     command::CommandOptions,
     facts::NoteRebuild,
     rejection::{Error, Rejection},
