@@ -33,6 +33,12 @@ pub trait Command: DeserializeOwned + JsonSchema + Clone + Debug + Send + 'stati
     /// A rejection, or the store's error.
     fn decide(&mut self, cx: &mut Decision<'_>) -> Result<Self::Answer, Error>;
 
+    /// The key of the row that it is about, if it is about one that has little to do with others: commands on different
+    /// rows may be decided at the same time by different writers, and those on one row had better not.
+    fn row(&self) -> Option<&str> {
+        None
+    }
+
     /// Completes the answer with what only the append knows: positions, and the rows as folded with them.
     fn complete(_answer: &mut Self::Answer, _done: &Completion<'_>) {}
 }
@@ -131,6 +137,8 @@ pub trait AnyCommand: Send + Debug {
     /// # Errors
     /// A rejection, or the store's error.
     fn decide(&mut self, cx: &mut Decision<'_>) -> Result<Box<dyn AnyAnswer>, Error>;
+    /// [`Command::row`]
+    fn row(&self) -> Option<&str>;
     /// The same command with what it has done so far.
     fn fork(&self) -> Box<dyn AnyCommand>;
 }
@@ -154,6 +162,9 @@ impl<C: Command> AnyCommand for C {
     }
     fn decide(&mut self, cx: &mut Decision<'_>) -> Result<Box<dyn AnyAnswer>, Error> {
         Ok(Box::new(AnswerOf::<C>(Command::decide(self, cx)?)))
+    }
+    fn row(&self) -> Option<&str> {
+        Command::row(self)
     }
     fn fork(&self) -> Box<dyn AnyCommand> {
         Box::new(self.clone())

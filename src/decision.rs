@@ -229,7 +229,7 @@ impl Decision<'_> {
 
     /// Has something counted as soon as this decision stands. What comes with an event is forgotten if the command, or its
     /// transact, leaves none.
-    pub(crate) fn count(&mut self, count: Count) {
+    pub(crate) fn note(&mut self, count: Count) {
         self.made.counts.push(count);
     }
 

@@ -265,6 +265,12 @@ impl<B: Backend> Engine<B> {
         Arc::clone(&self.recorded_at)
     }
 
+    /// The same, counting there.
+    #[must_use]
+    pub fn counting(self, meters: Arc<Meters>) -> Self {
+        Self { meters, ..self }
+    }
+
     /// What is counted of the commands that this writer runs.
     #[must_use]
     pub fn meters(&self) -> Arc<Meters> {

@@ -45,7 +45,7 @@ fn send_blocking(store: &TaskStore, name: &str, args: Value) -> Result<Value, St
 
 fn send_line_blocking(store: &TaskStore, line: &Value) -> Result<Value, String> {
     let request = wire::parse(&line.to_string()).unwrap().request;
-    match store.queue(request).and_then(|answer| answer.wait()) {
+    match store.send_blocking(request) {
         Ok(reply) => Ok(serde_json::from_str(&wire::reply_json(&reply)).unwrap()),
         Err(error) => Err(error.kind().to_owned()),
     }

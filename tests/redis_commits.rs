@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use serde_json::{Value, json};
 use tasklog::{
     Config, Error, TaskStore,
-    backend::{Fate, RedisBackend, RedisBackendOptions},
+    backend::{Fate, Newest, RedisBackend, RedisBackendOptions},
     engine::{AnyReply, Decided, Engine},
     log::{
         Position,
@@ -35,16 +35,20 @@ impl Place {
     }
 
     fn engine_through(&self, port: u16) -> Engine<RedisBackend> {
+        Engine::new(RedisBackend::open(self.options(port)).unwrap(), Config::default(), "engine".into()).unwrap()
+    }
+
+    fn options(&self, port: u16) -> RedisBackendOptions {
         let url: RedisUrl = format!("redis://127.0.0.1:{port}/0?prefix={}", self.prefix).parse().unwrap();
-        let options = RedisBackendOptions {
+        RedisBackendOptions {
             link: Arc::new(Link::new(Connector::new(url.clone()))),
             prefix: url.prefix.clone(),
             time: Time::Server,
             durability: url.durability,
             resolve_max: url.timeout,
             answer_kept: Duration::from_secs(600),
-        };
-        Engine::new(RedisBackend::open(options).unwrap(), Config::default(), "engine".into()).unwrap()
+            newest: Newest::default(),
+        }
     }
 
     /// What the other writer does, acknowledged.
@@ -264,4 +268,24 @@ fn a_command_that_knows_one_of_its_rows_learns_the_other_and_forgets_none() {
     let reply = engine.execute(wire::parse(&both).unwrap().request).unwrap();
     assert_eq!(reply.meta.position, Position(5));
     place.assert_verified();
+}
+
+/// Of two writers of one process, one had seen the commit that the server lost, and its caller had been told of it.
+#[test]
+fn a_writer_misses_what_another_one_of_its_process_has_acknowledged() {
+    let place = Place::new();
+    let register =
+        |id: &str| wire::parse(&line("tasks.register", json!({ "miroir_id": id, "node_tasks": {} }))).unwrap();
+    place.meanwhile("tasks.register", json!({ "miroir_id": "kept", "node_tasks": {} }));
+    let options = place.options(place.server.port());
+    let another = RedisBackend::open(options.another()).unwrap();
+    let open = |backend| Engine::new(backend, Config::default(), "engine".into()).unwrap();
+    let (mut one, mut another) = (open(RedisBackend::open(options).unwrap()), open(another));
+    let key = format!("{}:_head", place.prefix);
+    let head: Vec<String> = place.server.run(&["HMGET", &key, "position", "commit", "recorded_at"]);
+    one.execute(register("lost").request).unwrap();
+    let [position, commit, at] = &head[..] else { panic!("{head:?}") };
+    let _: i64 = place.server.run(&["HSET", &key, "position", position, "commit", commit, "recorded_at", at]);
+    let error = another.execute(register("new").request).err().unwrap();
+    assert_eq!(error.kind(), "diverged");
 }

@@ -167,7 +167,8 @@ fn two_processes_at_birth_get_one_identity() {
 #[test]
 fn decimal_positions_are_added_and_compared_exactly() {
     let server = RedisServer::start();
-    let body = "return { add(ARGV[1], tonumber(ARGV[2])), tostring(less(ARGV[1], ARGV[3])) }";
+    let body = "local k, from = tonumber(ARGV[2]), counted(ARGV[1])
+        return { add(ARGV[1], k), from(k), from(k), tostring(less(ARGV[1], ARGV[3])) }";
     let script = Script::of_parts(&[tasklog_log::redis::ENTRY_LUA, body]);
     for (position, k) in [
         (0_u64, 0_i64),
@@ -184,10 +185,8 @@ fn decimal_positions_are_added_and_compared_exactly() {
     ] {
         let sum = position.checked_add_signed(k).unwrap();
         let args = [position.to_string(), k.to_string(), sum.to_string()];
-        let (added, less): (String, bool) = link(&server)
-            .call(|conn| script.run::<(String, String), &str, _>(conn, &[], &args))
-            .map(|(a, l)| (a, l == "true"))
-            .unwrap();
-        assert_eq!((added, less), (sum.to_string(), position < sum), "{position} + {k}");
+        let found: [String; 4] = link(&server).call(|conn| script.run::<_, &str, _>(conn, &[], &args)).unwrap();
+        let (sum_text, less) = (sum.to_string(), (position < sum).to_string());
+        assert_eq!(found.each_ref().map(String::as_str), [&*sum_text, &sum_text, &sum_text, &less], "{position} + {k}");
     }
 }

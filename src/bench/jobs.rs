@@ -73,7 +73,7 @@ fn fill(store: &TaskStore, jobs: usize) -> Result<(), Error> {
         let commands = (0..size).map(|_| Ok(Box::new(enqueue()?) as Box<dyn AnyCommand>));
         let commands = commands.collect::<Result<Vec<_>, Error>>()?;
         let request = Request::transact(commands, CommandOptions::default());
-        store.queue(request)?.wait()?;
+        store.send_blocking(request)?;
         left -= size;
     }
     Ok(())

@@ -45,7 +45,7 @@ pub(super) fn sequential(_: &Plan, folder: &Path, tell: &mut dyn FnMut(Figure)) 
         for (id, number) in ids.iter().zip(0..) {
             for command in Life::new(id, number).commands() {
                 let one = Instant::now();
-                store.queue(Request::one(command, CommandOptions::default()))?.wait()?;
+                store.send_blocking(Request::one(command, CommandOptions::default()))?;
                 latencies.0.push(one.elapsed());
             }
         }

@@ -104,7 +104,7 @@ pub(super) fn read(store: &TaskStore, pod: &str, counted: &mut Counted) -> Resul
         [(store.kind().to_owned(), head.0.saturating_sub(checkpoint.0))],
     );
     if let Some(waiting) = store.waiting_commands() {
-        gauges.int("log_queue_depth", "Commands that wait for the next group commit.", waiting as u64);
+        gauges.int("log_queue_depth", "Commands that are accepted and not answered yet.", waiting as u64);
     }
     if let Some(bytes) = store.log_bytes()? {
         gauges.int(

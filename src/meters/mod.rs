@@ -18,7 +18,7 @@ mod rebuilds;
 mod sizes;
 mod text;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, core::Collector};
 use tasklog_projections::{
@@ -298,8 +298,6 @@ fn made<M: Collector + Clone + 'static>(registry: &Registry, metric: prometheus:
     metric
 }
 
-/// What a store counts, for whoever writes to it.
-pub(crate) type SharedMeters = Arc<Meters>;
 
 #[cfg(test)]
 mod tests;

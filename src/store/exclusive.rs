@@ -5,7 +5,7 @@ use tasklog_log::{StoreError, sqlite::connection};
 
 use super::{ReadSide, TaskStore};
 use crate::{
-    committer::Job,
+    committer::{Connected, Job, Jobs},
     rejection::{Error, Rejection},
 };
 
@@ -33,47 +33,69 @@ impl TaskStore {
         if !matches!(self.inner.read, ReadSide::Sqlite(_)) {
             return Err(Rejection::invalid("only a store in a file has a writing connection").into());
         }
-        let committer = self.committer()?;
-        Ok(exclusively(|job| committer.send_job(job), touches, job)?)
+        Ok(exclusively(&self.committer()?.jobs()?, touches, job)?)
     }
 
-    /// What this handle's writer has read of rows before counts no more: they were changed without an event of their own.
+    /// What this handle's writers have read of rows before counts no more: they were changed without an event of their own.
     ///
     /// # Errors
     /// `read_only`; `unavailable` if the store is being closed.
     pub(super) fn forget_rows(&self) -> Result<(), Error> {
-        let (answer, answered) = sync_channel(1);
-        // It is told before they are forgotten, and forgets them before it looks at the next command.
-        let run = move |_: Result<&Connection, StoreError>| {
-            // Whoever waited for it may be gone.
-            let _ = answer.send(());
-        };
-        self.committer()?.send_job(Job { changes_rows: true, run: Box::new(run) })?;
-        Ok(answered
-            .recv()
-            .map_err(|_| StoreError::unavailable("the store was closed before its rows were forgotten"))?)
+        for jobs in self.committer()?.all_jobs()? {
+            let (answer, answered) = sync_channel(1);
+            // It is told before they are forgotten, and forgets them before it looks at the next command.
+            let run = move |_: Result<&Connection, StoreError>| {
+                // Whoever waited for it may be gone.
+                let _ = answer.send(());
+                Connected::Fit
+            };
+            jobs.send(Job { changes_rows: true, run: Box::new(run) })?;
+            answered
+                .recv()
+                .map_err(|_| StoreError::unavailable("the store was closed before its rows were forgotten"))?;
+        }
+        Ok(())
     }
 }
 
 /// Sends a job that runs in a transaction of its own, and waits for what it has come to.
 pub(super) fn exclusively<T: Send + 'static>(
-    send: impl FnOnce(Job) -> Result<(), StoreError>,
+    jobs: &Jobs,
     touches: Touches,
     job: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
     let (answer, answered) = sync_channel(1);
     let run = move |conn: Result<&Connection, StoreError>| {
-        let done = conn.and_then(|conn| {
-            let transaction = connection::begin(conn)?;
-            let done = job(conn)?;
-            transaction.commit()?;
-            Ok(done)
-        });
+        let (done, connected) = conn.map_or_else(|error| (Err(error), Connected::Fit), |conn| transact(conn, job));
         // Whoever waited for it may be gone.
         let _ = answer.send(done);
+        connected
     };
-    send(Job { changes_rows: touches == Touches::Rows, run: Box::new(run) })?;
+    jobs.send(Job { changes_rows: touches == Touches::Rows, run: Box::new(run) })?;
     answered.recv().unwrap_or_else(|_| Err(StoreError::unavailable("the store was closed before the work was done")))
+}
+
+/// Says also whether the connection can be written through as before: not after a transaction that did not begin or could not
+/// be committed, or that SQLite has rolled back by itself, which it does when the file cannot be written.
+fn transact<T>(
+    conn: &Connection,
+    job: impl FnOnce(&Connection) -> Result<T, StoreError>,
+) -> (Result<T, StoreError>, Connected) {
+    let transaction = match connection::begin(conn) {
+        Ok(transaction) => transaction,
+        Err(error) => return (Err(error), Connected::GiveUp),
+    };
+    match job(conn) {
+        Err(error) if conn.is_autocommit() => (Err(error), Connected::GiveUp),
+        Err(error) => match transaction.rollback() {
+            Ok(()) => (Err(error), Connected::Fit),
+            Err(_) => (Err(error), Connected::GiveUp),
+        },
+        Ok(done) => match transaction.commit() {
+            Ok(()) => (Ok(done), Connected::Fit),
+            Err(error) => (Err(error.into()), Connected::GiveUp),
+        },
+    }
 }
 
 #[cfg(test)]
@@ -111,5 +133,54 @@ mod tests {
         });
         assert!(failed.unwrap_err().to_string().contains("on purpose"));
         assert!(!store.with_connection(|conn| Ok(tasklog_projections::sqlite::table_exists(conn, "half")?)).unwrap());
+    }
+
+    fn is_the_same_connection(store: &TaskStore) -> bool {
+        store
+            .exclusive(Touches::NoRows, |conn| {
+                Ok(conn
+                    .query_row("SELECT count(*) FROM temp.sqlite_schema WHERE name = 'mark'", [], |row| row.get(0))?)
+            })
+            .unwrap()
+    }
+
+    /// The next batch went on through a connection that could not commit.
+    #[test]
+    fn a_connection_that_could_not_commit_a_job_is_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(&folder);
+        store.exclusive(Touches::NoRows, |conn| Ok(conn.execute_batch("CREATE TEMP TABLE mark (a)")?)).unwrap();
+        store.exclusive(Touches::NoRows, |_| Err::<(), _>(StoreError::unavailable("on purpose"))).unwrap_err();
+        assert!(is_the_same_connection(&store), "its own failure is nobody else's");
+        let failed = store.exclusive(Touches::NoRows, |conn| {
+            Ok(conn.execute_batch(
+                "CREATE TABLE parent (a INTEGER PRIMARY KEY);
+                 CREATE TABLE child (a REFERENCES parent DEFERRABLE INITIALLY DEFERRED);
+                 INSERT INTO child VALUES (1)",
+            )?)
+        });
+        assert_eq!(failed.unwrap_err().kind(), "unavailable");
+        assert!(!is_the_same_connection(&store));
+        assert!(!store.with_connection(|conn| Ok(tasklog_projections::sqlite::table_exists(conn, "child")?)).unwrap());
+        store.run_blocking(tasks::Register::default(), CommandOptions::default()).unwrap();
+    }
+
+    /// A lone caller takes the writer directly; a job must neither wait for it for ever nor keep it waiting.
+    #[test]
+    fn jobs_have_their_turn_beside_a_lone_caller_that_never_pauses() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(&folder);
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Acquire) {
+                    store.run_blocking(tasks::Register::default(), CommandOptions::default()).unwrap();
+                }
+            });
+            for number in 0..100 {
+                assert_eq!(store.exclusive(Touches::NoRows, move |_| Ok(number)).unwrap(), number);
+            }
+            done.store(true, std::sync::atomic::Ordering::Release);
+        });
     }
 }

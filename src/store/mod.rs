@@ -58,12 +58,13 @@ use self::{
     tree::TreeKeeper,
 };
 use crate::{
-    backend::{MemoryBackend, RedisBackend, SqliteBackend},
+    backend::{MemoryBackend, RedisBackend, RedisBackendOptions, SqliteBackend},
     command::{AnyCommand, Command, CommandOptions, Reply, typed_answer},
-    committer::{Committer, Pending},
+    committer::{Committer, Lanes, Pending},
     config::Config,
     engine::{Answers, AnyReply, Engine, Request},
     follow::{FollowOptions, Follower, MemorySource, OpenedSource, open_source},
+    meters::{Meters, Rebuilding},
     query::{Query, Reader},
     rejection::{Error, Rejection},
 };
@@ -132,7 +133,8 @@ struct Inner {
     // The readers go first: the last connection to be closed folds the write-ahead log into the file, and only the
     // writer's can. Then the committer finishes what was accepted, while the lock still stands.
     read: ReadSide,
-    committer: Option<Committer>,
+    committer: Option<Lanes>,
+    meters: Option<Arc<Meters>>,
     read_only: Option<String>,
     clock: Arc<dyn Clock>,
     actor: Arc<str>,
@@ -193,12 +195,15 @@ impl TaskStore {
         let read = ReadSide::Memory(backend.clone());
         let kept = Kept::of(&read);
         let (config, actor) = (options.config.clone(), Arc::clone(&options.actor));
-        let committer = Committer::start(move || Engine::new(backend, config, actor))?;
+        let meters = Arc::new(Meters::new());
+        let counting = Arc::clone(&meters);
+        let committer = Committer::start(move || Ok(Engine::new(backend, config, actor)?.counting(counting)))?;
         let inner = Inner {
             _maker: Maker::start(&read, &kept, options.snapshot_every)?,
             kept,
             _tree: None,
-            committer: Some(committer),
+            committer: Some(Lanes::one(committer)),
+            meters: Some(meters),
             read_only: None,
             read,
             clock: options.clock,
@@ -214,7 +219,22 @@ impl TaskStore {
         let redis::Prepared { read, recording, writer } = redis::prepare(url, &options)?;
         let (config, actor) = (options.config.clone(), Arc::clone(&options.actor));
         let read_only = writer.is_none().then(|| format!("{url}: it was opened for reading"));
-        let start = |writer| Committer::start(move || Engine::new(RedisBackend::open(writer)?, config, actor));
+        let meters = writer.as_ref().map(|_| Arc::new(Meters::new()));
+        let counting = meters.clone().unwrap_or_default();
+        let start = move |writer: RedisBackendOptions| {
+            let (config, actor, counting) = (config.clone(), Arc::clone(&actor), Arc::clone(&counting));
+            Committer::start(move || Ok(Engine::new(RedisBackend::open(writer)?, config, actor)?.counting(counting)))
+        };
+        let lanes = |writer: RedisBackendOptions| -> Result<Lanes, Error> {
+            let (recording, another) = (writer.is_recording(), writer.another());
+            let first = start(writer)?;
+            // The commands of a recording have an order.
+            Ok(if recording {
+                Lanes::one(first)
+            } else {
+                Lanes::two(first, Box::new(move || start(another.another())))
+            })
+        };
         let keeps_tree = options.keep_tree && writer.is_some();
         let keeper = keeps_tree.then(|| TreeKeeper::of_redis(url.clone(), read.time().clone())).transpose()?;
         let read = ReadSide::Redis(Box::new(read));
@@ -222,7 +242,8 @@ impl TaskStore {
         let every = if writer.is_some() { options.snapshot_every } else { 0 };
         let inner = Inner {
             _tree: keeper,
-            committer: writer.map(start).transpose()?,
+            committer: writer.map(lanes).transpose()?,
+            meters,
             _maker: Maker::start(&read, &kept, every)?,
             kept,
             read_only,
@@ -263,14 +284,19 @@ impl TaskStore {
             ReadSide::Sqlite(Pool::new(path, tasklog_log::sqlite::connection::Access::Read, prepared.clock.clone()));
         let (config, actor) = (options.config.clone(), Arc::clone(&options.actor));
         let (file, conn, clock) = (path.to_owned(), prepared.conn, Arc::clone(&prepared.clock));
-        let committer = Committer::start(move || Engine::new(SqliteBackend::on(&file, conn, clock)?, config, actor))?;
+        let meters = Arc::new(Meters::new());
+        let counting = Arc::clone(&meters);
+        let committer = Committer::start(move || {
+            Ok(Engine::new(SqliteBackend::on(&file, conn, clock)?, config, actor)?.counting(counting))
+        })?;
         let kept = Kept::of(&read);
         let keeper = options.keep_tree.then(|| TreeKeeper::of_file(path, committer.jobs()?)).transpose()?;
         let inner = Arc::new(Inner {
             _tree: keeper,
             _maker: Maker::start(&read, &kept, options.snapshot_every)?,
             kept,
-            committer: Some(committer),
+            committer: Some(Lanes::one(committer)),
+            meters: Some(meters),
             read_only: None,
             read,
             clock: prepared.clock,
@@ -311,6 +337,7 @@ impl TaskStore {
             kept: Kept::of(&read),
             _tree: None,
             committer: None,
+            meters: None,
             read_only: Some(format!("{}: {why}", path.display())),
             read,
             clock: options.clock,
@@ -330,6 +357,7 @@ impl TaskStore {
             kept: Kept::of(&read),
             _tree: None,
             committer: None,
+            meters: None,
             read_only: Some(why),
             read,
             clock,
@@ -407,8 +435,7 @@ impl TaskStore {
     /// # Errors
     /// Its rejections, and the store's errors.
     pub fn run_blocking<C: Command>(&self, command: C, options: CommandOptions) -> Result<Reply<C::Answer>, Error> {
-        let pending = self.committer()?.send_blocking(Request::one(Box::new(command), options))?;
-        typed_reply::<C>(pending.answer_blocking()?)
+        typed_reply::<C>(self.send_blocking(Request::one(Box::new(command), options))?)
     }
 
     /// Decides several commands in order as one commit: each sees the effects of those before it, and the first
@@ -432,6 +459,14 @@ impl TaskStore {
         self.committer()?.send(request).await?.answer().await
     }
 
+    /// [`TaskStore::send`] for threads outside an async runtime.
+    ///
+    /// # Errors
+    /// The rejection, and the store's errors.
+    pub fn send_blocking(&self, request: Request) -> Result<AnyReply, Error> {
+        self.committer()?.send_blocking(request)?.answer_blocking()
+    }
+
     /// Queues a request from a thread outside an async runtime; the answer comes when its batch is durable.
     ///
     /// # Errors
@@ -445,12 +480,11 @@ impl TaskStore {
     ///
     /// # Errors
     /// `read_only` or `unavailable`.
-    pub async fn enqueue(&self, mut request: Request) -> Result<QueuedAnswer, Error> {
-        request.ordered = true;
-        Ok(QueuedAnswer(self.committer()?.send(request).await?))
+    pub async fn enqueue(&self, request: Request) -> Result<QueuedAnswer, Error> {
+        Ok(QueuedAnswer(self.committer()?.send_ordered(request).await?))
     }
 
-    fn committer(&self) -> Result<&Committer, StoreError> {
+    fn committer(&self) -> Result<&Lanes, StoreError> {
         self.inner.committer.as_ref().ok_or_else(|| {
             StoreError::ReadOnly(self.inner.read_only.clone().unwrap_or_else(|| "this handle takes no commands".into()))
         })
@@ -614,7 +648,7 @@ impl TaskStore {
     ) -> Result<Repairs, Error> {
         match &self.inner.read {
             ReadSide::Redis(read) => {
-                let rebuilding = crate::meters::Rebuilding::begin(self.head()?);
+                let rebuilding = Rebuilding::begin(self.head()?);
                 let repairs = redis::rebuild(read.url(), tables, Begin::AtTheStart, |position| {
                     rebuilding.at(position);
                     note(position);

@@ -26,7 +26,10 @@ pub use self::rebuild::Repairs;
 pub(crate) use self::rebuild::rebuild;
 
 use super::{Access, OpenOptions, RECORDING_FROM, Recording, migrate};
-use crate::{backend::RedisBackendOptions, rejection::Error};
+use crate::{
+    backend::{Newest, RedisBackendOptions},
+    rejection::Error,
+};
 
 /// Idle connections kept; more are opened while more callers read at once, and closed afterwards.
 const IDLE_CONNECTIONS_MAX: usize = 16;
@@ -112,6 +115,7 @@ pub(crate) fn prepare(url: &RedisUrl, options: &OpenOptions) -> Result<Prepared,
         durability: url.durability,
         resolve_max: url.timeout,
         answer_kept: options.config.command_id_retention,
+        newest: Newest::default(),
     });
     Ok(Prepared { read: RedisRead { url: url.clone(), time, idle: Mutex::default(), facts }, recording, writer })
 }

@@ -14,13 +14,13 @@ impl TaskStore {
     /// What its writer has counted; none if this handle takes no commands.
     #[must_use]
     pub fn meters(&self) -> Option<&Meters> {
-        self.inner.committer.as_ref().map(|committer| committer.meters())
+        self.inner.meters.as_deref()
     }
 
-    /// How many commands wait for the next group commit; none if this handle takes no commands.
+    /// How many commands are accepted and not answered yet; none if this handle takes no commands.
     #[must_use]
     pub fn waiting_commands(&self) -> Option<usize> {
-        self.inner.committer.as_ref().map(|committer| committer.waiting())
+        self.inner.committer.as_ref().map(|committer| committer.busy())
     }
 
     /// What keeps the store: `memory`, `sqlite` or `redis`.

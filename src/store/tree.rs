@@ -235,7 +235,7 @@ impl KeptTree for InFile {
     fn advance(&self, from: Option<&Checkpoint>, keep: u64, new: &[Hash], to: &Checkpoint) -> Result<bool, StoreError> {
         let (from, new, to) = (from.copied(), new.to_vec(), *to);
         let job = move |conn: &Connection| SqliteTree::new(conn).advance(from.as_ref(), keep, &new, &to);
-        exclusively(|job| self.jobs.send(job), Touches::NoRows, job)
+        exclusively(&self.jobs, Touches::NoRows, job)
     }
 }
 

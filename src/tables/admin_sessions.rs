@@ -17,7 +17,7 @@ use tasklog_projections::{
 use crate::{
     command::Command,
     decision::Decision,
-    meters::Count,
+    meters,
     query::{Query, Reader},
     rejection::{Error, Rejection},
     tables::{Nothing, living, side},
@@ -96,7 +96,7 @@ impl Command for Open {
             source_ip: self.source_ip.clone(),
         };
         cx.emit::<AdminSessions>(&session_id, event)?;
-        cx.count(Count::AdminSessionOpened);
+        cx.note(meters::Count::AdminSessionOpened);
         Ok(Opened { session_id, csrf_token, expires_at })
     }
 }

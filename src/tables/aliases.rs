@@ -410,7 +410,7 @@ pub fn flip(cx: &mut Decision<'_>, row: &AliasRow, target: &str, why: &str) -> R
         why: why.into(),
     };
     cx.emit::<Aliases>(name, event)?;
-    cx.count(Count::AliasFlipped(name.clone()));
+    cx.note(Count::AliasFlipped(name.clone()));
     Ok(to_version)
 }
 
@@ -443,7 +443,7 @@ pub fn change_targets(
         why,
     };
     cx.emit::<Aliases>(name, event)?;
-    cx.count(Count::AliasFlipped(name.clone()));
+    cx.note(Count::AliasFlipped(name.clone()));
     Ok(to_version)
 }
 

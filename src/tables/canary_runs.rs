@@ -98,7 +98,7 @@ impl Command for Record {
         let stay = if kept { limit - 1 } else { limit };
         if kept {
             cx.emit::<CanaryRuns>(&key, self.event(history_limit))?;
-            cx.count(Count::CanaryRan {
+            cx.note(Count::CanaryRan {
                 canary: canary.name.clone(),
                 result: self.status,
                 latency_ms: self.latency_ms,

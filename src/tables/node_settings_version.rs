@@ -237,7 +237,7 @@ impl Command for Advance {
         let repaired = event.cause == VerifyCause::DriftRepair;
         cx.emit::<NodeSettingsVersion>(&key, event)?;
         if repaired {
-            cx.count(Count::DriftRepaired);
+            cx.note(Count::DriftRepaired);
         }
         Ok(Advanced { from_version })
     }

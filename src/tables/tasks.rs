@@ -19,7 +19,7 @@ use tasklog_projections::{
 use crate::{
     command::Command,
     decision::Decision,
-    meters::Count,
+    meters,
     query::{Query, Reader},
     rejection::{Error, Rejection},
     tables::side,
@@ -85,6 +85,10 @@ impl Command for Register {
     const ABOUT: &'static str = "Registers a client write as a task";
     type Answer = Registered;
 
+    fn row(&self) -> Option<&str> {
+        self.miroir_id.as_deref()
+    }
+
     fn decide(&mut self, cx: &mut Decision<'_>) -> Result<Registered, Error> {
         let miroir_id = self.miroir_id.clone().unwrap_or_else(|| format!("mtask-{}", cx.mint_id()));
         text::key("miroir_id", &miroir_id)?;
@@ -146,6 +150,10 @@ impl Command for AttachNodeTask {
     const ABOUT: &'static str = "Attaches the task a node created for the write";
     type Answer = StatusAnswer;
 
+    fn row(&self) -> Option<&str> {
+        Some(&self.miroir_id)
+    }
+
     fn decide(&mut self, cx: &mut Decision<'_>) -> Result<StatusAnswer, Error> {
         let Self { miroir_id, node_id, task_uid } = self;
         text::key("node_id", node_id)?;
@@ -184,6 +192,10 @@ impl Command for ReplaceNodeTask {
     const NAME: &'static str = "tasks.replace_node_task";
     const ABOUT: &'static str = "Replaces a node's task after a dispatch was repeated";
     type Answer = StatusAnswer;
+
+    fn row(&self) -> Option<&str> {
+        Some(&self.miroir_id)
+    }
 
     fn decide(&mut self, cx: &mut Decision<'_>) -> Result<StatusAnswer, Error> {
         let Self { miroir_id, node_id, old_uid, new_uid, why } = self.clone();
@@ -241,6 +253,10 @@ impl Command for ReportNodeStatuses {
     const ABOUT: &'static str = "Reports what nodes say about their tasks";
     type Answer = ReportAnswer;
 
+    fn row(&self) -> Option<&str> {
+        Some(&self.miroir_id)
+    }
+
     fn decide(&mut self, cx: &mut Decision<'_>) -> Result<ReportAnswer, Error> {
         let miroir_id = &self.miroir_id;
         let row = existing(cx, miroir_id)?;
@@ -289,6 +305,10 @@ impl Command for SetStatus {
     const ABOUT: &'static str = "Sets the combined status directly";
     type Answer = StatusAnswer;
 
+    fn row(&self) -> Option<&str> {
+        Some(&self.miroir_id)
+    }
+
     fn decide(&mut self, cx: &mut Decision<'_>) -> Result<StatusAnswer, Error> {
         let Self { miroir_id, status, error } = self;
         if error.is_some() && !matches!(status, TaskStatus::Failed | TaskStatus::Canceled) {
@@ -322,6 +342,10 @@ impl Command for Cancel {
     const NAME: &'static str = "tasks.cancel";
     const ABOUT: &'static str = "Asks for a task to be canceled";
     type Answer = StatusAnswer;
+
+    fn row(&self) -> Option<&str> {
+        Some(&self.miroir_id)
+    }
 
     fn decide(&mut self, cx: &mut Decision<'_>) -> Result<StatusAnswer, Error> {
         let miroir_id = &self.miroir_id;
@@ -590,7 +614,7 @@ fn change_status(
     cx.emit::<Tasks>(miroir_id, event)?;
     if to.is_terminal() {
         let started_at = cx.get::<Tasks>(miroir_id)?.and_then(|row| row.started_at);
-        cx.count(Count::TaskEnded { status: to, processed_ms: started_at.map(|started_at| cx.now() - started_at) });
+        cx.note(meters::Count::TaskEnded { status: to, processed_ms: started_at.map(|started_at| cx.now() - started_at) });
     }
     Ok(())
 }

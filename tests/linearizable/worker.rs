@@ -152,7 +152,7 @@ impl Worker {
 
     fn send(&self, name: &str, args: Value) -> Result<Value, Error> {
         let request = wire::parse(&json!({ "command": name, "args": args }).to_string())?.request;
-        let reply = self.store.queue(request)?.wait()?;
+        let reply = self.store.send_blocking(request)?;
         Ok(serde_json::from_str(&wire::reply_json(&reply)).unwrap())
     }
 

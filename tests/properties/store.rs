@@ -109,7 +109,7 @@ impl Store {
     /// Runs one line as `tasklog apply` reads it. An error of the store is a bug.
     pub fn run(&self, line: &str) -> Result<Reply, Rejection> {
         let request = wire::parse(line)?.request;
-        match self.store().queue(request).and_then(|answer| answer.wait()) {
+        match self.store().send_blocking(request) {
             Ok(reply) => {
                 let answers = reply.answers.to_json();
                 let answers = answers.iter().map(|text| serde_json::from_str(text).unwrap()).collect();

@@ -53,7 +53,7 @@ pub fn line(name: &str, args: Value) -> Value {
 /// The reply to a line as JSON, or the kind of the error.
 pub fn send(store: &TaskStore, line: &Value) -> Result<Value, String> {
     let request = wire::parse(&line.to_string()).unwrap().request;
-    match store.queue(request).and_then(|answer| answer.wait()) {
+    match store.send_blocking(request) {
         Ok(reply) => Ok(serde_json::from_str(&wire::reply_json(&reply)).unwrap()),
         Err(error) => Err(error.kind().to_owned()),
     }

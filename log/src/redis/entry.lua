@@ -1,11 +1,13 @@
 -- Helpers for scripts that append. Positions and instants are decimal strings here and never Lua numbers, which are
 -- doubles and exact only up to 2^53.
 
--- The decimal string `position`, plus or minus the small integer `k`. The result must not be negative.
-local function add(position, k)
-  local high, low = string.sub(position, 1, -16), string.sub(position, -15)
-  high = high == '' and 0 or tonumber(high)
-  low = tonumber(low) + k
+-- A decimal string as two numbers, each of them exact.
+local function halves(position)
+  local high = string.sub(position, 1, -16)
+  return high == '' and 0 or tonumber(high), tonumber(string.sub(position, -15))
+end
+
+local function joined(high, low)
   if low >= 1e15 then
     high, low = high + 1, low - 1e15
   elseif low < 0 and high > 0 then
@@ -15,6 +17,26 @@ local function add(position, k)
     return string.format('%.0f', low)
   end
   return string.format('%.0f%015.0f', high, low)
+end
+
+-- The decimal string `position`, plus or minus the small integer `k`. The result must not be negative.
+local function add(position, k)
+  local high, low = halves(position)
+  return joined(high, low + k)
+end
+
+-- A function that adds small integers to the decimal string `position`, each of them once.
+local function counted(position)
+  local high, low = halves(position)
+  local known = {}
+  return function(k)
+    local sum = known[k]
+    if not sum then
+      sum = joined(high, low + k)
+      known[k] = sum
+    end
+    return sum
+  end
 end
 
 -- Whether the decimal string `a` is less than the decimal string `b`.

@@ -12,7 +12,7 @@ local wrong = wrong_type(ops, {})
 if wrong then
   return {1, wrong}
 end
-run(ops, '0')
+run(ops, counted('0'), 0)
 if ARGV[6] ~= '' then
   redis.call('HSET', KEYS[1], 'position', ARGV[6], 'commit', ARGV[7], 'recorded_at', ARGV[8])
 end

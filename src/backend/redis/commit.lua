@@ -101,8 +101,8 @@ local function rev_of(hash, field, tombstones, key)
   return buried[tombstones] and redis.call('HGET', tombstones, key) or '0'
 end
 
--- What keeps a group from being written: {0} nothing, {1, changed conditions} rows, {2, which, answer} an earlier answer,
--- {3, why} a key of a wrong type, {4} the time.
+-- What keeps a group from being written: {1, changed conditions} rows, {2, which, answer} an earlier answer, {3, why} a key of
+-- a wrong type, {4} the time. Nothing is an empty text, and the position before the group once it is written.
 local function judge(group)
   local conditions, asked = group[1], group[6]
   for i = 1, #asked do
@@ -143,25 +143,25 @@ local function judge(group)
     return {4}
   end
   local wrong = wrong_type(group[3], right)
-  return wrong and {3, wrong} or {0}
+  return wrong and {3, wrong} or ''
 end
 
 local results = {}
 local writes = false
 for i = 1, #groups do
   results[i] = judge(groups[i])
-  writes = writes or (results[i][1] == 0 and #groups[i][2] > 0)
+  writes = writes or (results[i] == '' and #groups[i][2] > 0)
 end
 
-local base, commit = head[1], head[2]
+local last, commit = head[1], head[2]
 if writes then
+  local place, base, entries = counted(head[1]), 0, no_entries()
   for i = 1, #groups do
     local commits = groups[i][2]
-    if results[i][1] == 0 and #commits > 0 then
-      results[i][2] = base
-      local last
+    if results[i] == '' and #commits > 0 then
+      results[i] = last
       for j = 1, #commits, 8 do
-        last = add(base, commits[j])
+        last = place(base + commits[j])
         local entry = last .. '-0'
         local bytes, instant = commits[j + 1], commits[j + 7]
         if instant ~= '' and less(t, instant) then
@@ -181,34 +181,38 @@ if writes then
           return added
         end
       end
-      run(groups[i][3], base)
+      run(groups[i][3], place, base, entries)
       for j = 1, #commits, 8 do
         if commits[j + 2] ~= '' then
           local pieces = commits[j + 4]
           for k = 1, #pieces do
             if type(pieces[k]) == 'number' then
-              pieces[k] = add(base, pieces[k])
+              pieces[k] = place(base + pieces[k])
             end
           end
-          local place = add(base, commits[j + 3]) .. ' ' .. add(base, commits[j]) .. ' ' .. t .. '\n'
-          redis.call('SET', commits[j + 2], place .. table.concat(pieces), 'PX', commits[j + 5])
+          local line = place(base + commits[j + 3]) .. ' ' .. place(base + commits[j]) .. ' ' .. t .. '\n'
+          redis.call('SET', commits[j + 2], line .. table.concat(pieces), 'PX', commits[j + 5])
         end
       end
-      base, commit = last, commits[#commits - 1]
+      base, commit = base + commits[#commits - 7], commits[#commits - 1]
     end
   end
+  run_entries(entries)
   redis.call(
-    'HSET', KEYS[2], 'position', base, 'commit', commit, 'recorded_at', t, 'w:' .. writer, seq .. ' ' .. server
+    'HSET', KEYS[2], 'position', last, 'commit', commit, 'recorded_at', t, 'w:' .. writer, seq .. ' ' .. server
   )
 end
 
 -- Whoever was overtaken before asks for a turn; a turn that was used, or is not needed any more, ends.
 for i = 1, #groups do
-  for _, name in ipairs(groups[i][5]) do
-    if results[i][1] == 1 and groups[i][7] == 1 then
-      ask_for_turn(queue_of(name))
+  local why = type(results[i]) == 'table' and results[i][1]
+  if why == 1 or why == 4 then
+    for _, name in ipairs(groups[i][5]) do
+      if why == 1 and groups[i][7] == 1 then
+        ask_for_turn(queue_of(name))
+      end
+      wanted[name] = true
     end
-    wanted[name] = wanted[name] or results[i][1] == 1 or results[i][1] == 4
   end
 end
 if turns then
@@ -228,4 +232,4 @@ for name, queue in pairs(queues) do
   end
 end
 
-return {'done', server, base, commit, writes and t or head[3], results}
+return {'done', server, last, commit, writes and t or head[3], results}

@@ -1,6 +1,9 @@
 //! Log and tables under one prefix of a Redis server, written to by many processes: a group commit is one script call.
 
 mod groups;
+mod newest;
+
+pub use newest::Newest;
 
 use std::{
     collections::HashMap,
@@ -75,6 +78,7 @@ pub struct RedisBackend {
     sequence: u64,
     /// The newest head this writer has seen.
     head: Checkpoint,
+    newest: Newest,
     /// The connection on which `head` was last compared with the log.
     generation: u64,
     /// The server's clock, and when it was read.
@@ -103,6 +107,30 @@ pub struct RedisBackendOptions {
     pub resolve_max: Duration,
     /// How long answers are kept for a repeat of their command.
     pub answer_kept: Duration,
+    /// What the writers of this process have seen.
+    pub newest: Newest,
+}
+
+impl RedisBackendOptions {
+    /// For one more writer of the same store in this process, with a connection of its own.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        Self {
+            link: Arc::new(Link::new(self.link.connector().clone())),
+            prefix: self.prefix.clone(),
+            time: self.time.clone(),
+            durability: self.durability,
+            resolve_max: self.resolve_max,
+            answer_kept: self.answer_kept,
+            newest: self.newest.clone(),
+        }
+    }
+
+    /// Whether the store keeps the time of a recording, whose commands have an order.
+    #[must_use]
+    pub fn is_recording(&self) -> bool {
+        matches!(self.time, Time::Given(_))
+    }
 }
 
 impl RedisBackend {
@@ -111,7 +139,7 @@ impl RedisBackend {
     /// # Errors
     /// `unavailable`, `corrupt`.
     pub fn open(options: RedisBackendOptions) -> Result<Self, StoreError> {
-        let RedisBackendOptions { link, prefix, time, durability, resolve_max, answer_kept } = options;
+        let RedisBackendOptions { link, prefix, time, durability, resolve_max, answer_kept, newest } = options;
         let expiry = match time {
             Time::Server => Expiry::ByServer,
             Time::Given(_) => Expiry::BySweep,
@@ -132,6 +160,7 @@ impl RedisBackend {
             writer: Uuid::now_v7(),
             sequence: 0,
             head,
+            newest,
             generation: link.generation(),
             clock: None,
             answers: HashMap::default(),
@@ -148,6 +177,7 @@ impl RedisBackend {
     /// # Errors
     /// `diverged`, naming both.
     fn compare(&mut self) -> Result<bool, StoreError> {
+        self.take_newest();
         // Until it has gone well, every batch begins with it.
         self.generation = NOT_COMPARED;
         let generation = self.link.generation();
@@ -170,6 +200,7 @@ impl RedisBackend {
             }
         }
         self.head = now;
+        self.newest.raise(now);
         if accepted {
             tracing::warn!(from = %known, to = %now, "the log is in a new epoch: what was known of it is forgotten");
             self.answers.clear();
@@ -179,6 +210,17 @@ impl RedisBackend {
         self.generation = generation;
         self.clock = None;
         Ok(accepted)
+    }
+
+    /// Takes over what other writers of this process have seen. A new epoch has to be looked at by each of them: all that
+    /// it knew counts no more.
+    fn take_newest(&mut self) {
+        let Some(newest) = self.newest.get() else { return };
+        if newest.log != self.head.log {
+            self.generation = NOT_COMPARED;
+        } else if newest.position > self.head.position {
+            self.head = newest;
+        }
     }
 
     fn server_ms(&mut self) -> Result<Millis, StoreError> {
@@ -312,6 +354,7 @@ impl RedisBackend {
                     commit: CommitId(commit),
                     recorded_at: parsed(part(4))?,
                 };
+                self.newest.raise(self.head);
                 Ok(Called::Judged(parsed(part(5))?))
             }
             "clock" => {
@@ -357,7 +400,7 @@ impl RedisBackend {
             });
             match first {
                 // Groups are contiguous, and this is the first commit of this one.
-                Some(base) => Value::Array(vec![Value::Int(0), Value::BulkString(base.to_string().into_bytes())]),
+                Some(base) => Value::BulkString(base.to_string().into_bytes()),
                 None => Value::Array(vec![Value::Int(4)]),
             }
         });
@@ -390,23 +433,18 @@ impl RedisBackend {
     ) -> Result<(), StoreError> {
         let mut committed = false;
         for (group, result) in groups.iter().zip(results) {
-            let parts: Vec<Value> = parsed(&result)?;
-            let part = |at: usize| parts.get(at).unwrap_or(&Value::Nil);
-            let fate = match parsed::<i64>(part(0))? {
-                0 => {
+            let parts = match &result {
+                Value::Array(parts) => &parts[..],
+                base => {
                     if group.events > 0 {
                         committed = true;
-                        let mut next = Position(parsed::<u64>(part(1))?).next();
-                        for item in group.items.iter().map(|at| &items[*at]) {
-                            let events = item.commit.events.len() as u64;
-                            if let Some(first) = item.first.as_provisional().filter(|_| events > 0) {
-                                written.placed.spans.push((first, events, next));
-                                next = Position(next.0 + events);
-                            }
-                        }
+                        place(group, items, Position(parsed(base)?), written);
                     }
-                    Fate::Stands
+                    continue;
                 }
+            };
+            let part = |at: usize| parts.get(at).unwrap_or(&Value::Nil);
+            let fate = match parsed::<i64>(part(0))? {
                 1 => {
                     for number in parsed::<Vec<usize>>(part(1))? {
                         let entity = group.conditions.get(number.wrapping_sub(1)).copied().flatten();
@@ -508,6 +546,18 @@ enum Called {
     Replaced,
 }
 
+/// Notes the positions of what a group has appended after `base`.
+fn place(group: &Group<'_>, items: &[Item], base: Position, written: &mut Written) {
+    let mut next = base.next();
+    for item in group.items.iter().map(|at| &items[*at]) {
+        let events = item.commit.events.len() as u64;
+        if let Some(first) = item.first.as_provisional().filter(|_| events > 0) {
+            written.placed.spans.push((first, events, next));
+            next = Position(next.0 + events);
+        }
+    }
+}
+
 fn parsed<T: FromRedisValue>(value: &Value) -> Result<T, StoreError> {
     redis::from_redis_value_ref(value).map_err(|_| unexpected())
 }
@@ -575,6 +625,7 @@ impl Backend for RedisBackend {
         }
         self.tables.take();
         self.tables.below().forget_pages();
+        self.take_newest();
         // The first call of a batch may open a new connection; what is behind it may have lost what was acknowledged.
         if self.link.generation() != self.generation {
             self.compare()?;

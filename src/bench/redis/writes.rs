@@ -109,7 +109,7 @@ fn one_by_one(
     let began = Instant::now();
     for command in commands {
         let one = Instant::now();
-        store.queue(Request::one(command, CommandOptions::default()))?.wait()?;
+        store.send_blocking(Request::one(command, CommandOptions::default()))?;
         latencies.0.push(one.elapsed());
     }
     Ok(began.elapsed())
