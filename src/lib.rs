@@ -106,6 +106,7 @@ pub mod shared;
 mod show;
 pub mod store;
 pub mod tables;
+pub mod task_api;
 pub mod text;
 pub mod wire;
 

@@ -37,13 +37,15 @@ pub(crate) async fn admit(
 }
 
 /// Logs what was asked and how it ended: never a token, a key or a body.
-pub(crate) async fn watch(State(_app): State<App>, request: Request, next: Next) -> Response {
+pub(crate) async fn watch(State(app): State<App>, request: Request, next: Next) -> Response {
+    let in_flight = app.exposition.request();
     let began = Instant::now();
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let route = route.as_deref().unwrap_or("none");
     let response = next.run(request).await;
     let status = response.status();
+    in_flight.answered(route, status.as_u16());
     let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let position = response.headers().get(POSITION).and_then(|value| value.to_str().ok()).unwrap_or("-");
     let status_number = status.as_u16();

@@ -8,7 +8,7 @@ use axum::{
 };
 
 pub use super::auth::Access;
-use super::{commands, events, guard, health, history, info, queries, state::App, tables};
+use super::{commands, events, guard, health, history, info, metrics, queries, state::App, tables, tasks};
 
 /// A route: everything that the router, the documentation and the machine-readable description need to know of it.
 pub struct Route {
@@ -164,6 +164,47 @@ pub fn routes() -> Vec<Route> {
             access: Access::Read,
             params: vec![MIN_POSITION],
             handler: get(info::info),
+        },
+        Route {
+            method: "GET",
+            path: "/tasks",
+            about: "tasks in the shape of Meilisearch's task API",
+            access: Access::Read,
+            params: vec![
+                query("limit", "at most this many tasks; 20 if absent"),
+                query("from", "the uid of the first task"),
+                query("reverse", "true: the oldest first"),
+                query("batchUids", "no task here has one"),
+                query("uids", "only these, separated by commas"),
+                query("canceledBy", "no task here has one"),
+                query("types", "only these, separated by commas"),
+                query("statuses", "only these, separated by commas"),
+                query("indexUids", "only these, separated by commas"),
+                query("afterEnqueuedAt", "an RFC 3339 time or a date"),
+                query("beforeEnqueuedAt", "an RFC 3339 time or a date"),
+                query("afterStartedAt", "an RFC 3339 time or a date"),
+                query("beforeStartedAt", "an RFC 3339 time or a date"),
+                query("afterFinishedAt", "an RFC 3339 time or a date"),
+                query("beforeFinishedAt", "an RFC 3339 time or a date"),
+                MIN_POSITION,
+            ],
+            handler: get(tasks::list),
+        },
+        Route {
+            method: "GET",
+            path: "/tasks/{uid}",
+            about: "one task in the shape of Meilisearch's task API",
+            access: Access::Read,
+            params: vec![path("uid", "the task's uid, or its miroir_id"), MIN_POSITION],
+            handler: get(tasks::one),
+        },
+        Route {
+            method: "GET",
+            path: "/metrics",
+            about: "metrics in Prometheus' text format",
+            access: Access::Metrics,
+            params: vec![],
+            handler: get(metrics::metrics),
         },
         Route {
             method: "GET",

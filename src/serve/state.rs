@@ -12,7 +12,7 @@ use tasklog_log::Position;
 use tokio::sync::{Semaphore, watch};
 
 use super::{Settings, auth::Tokens, cursor::CursorKey, feed::Feed, problem::Problem};
-use crate::{Error, StoreUrl, TaskStore};
+use crate::{Error, StoreUrl, TaskStore, meters::Exposition, task_api::Uids};
 
 /// What the process is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) tails: Arc<Semaphore>,
     pub(crate) streams: Arc<Semaphore>,
     pub(crate) feed: Feed,
+    pub(crate) exposition: Exposition,
+    pub(crate) uids: Uids,
     /// The newest position that an answer of this process was about.
     seen: AtomicU64,
 }
@@ -60,6 +62,8 @@ impl Shared {
             tails: Arc::new(Semaphore::new(limits.tails_max)),
             streams: Arc::new(Semaphore::new(limits.streams_max)),
             feed: Feed::default(),
+            exposition: Exposition::new(settings.pod.clone()),
+            uids: Uids::default(),
             seen: AtomicU64::new(0),
             settings,
         })

@@ -511,6 +511,14 @@ impl TaskStore {
     /// # Errors
     /// `look`'s, and the store's.
     pub fn read_tables<T>(&self, look: impl FnOnce(&Reader<'_>) -> Result<T, Error>) -> Result<T, Error> {
+        self.look(|read, _| look(read))
+    }
+
+    /// [`TaskStore::read_tables`], with the log beside the rows.
+    ///
+    /// # Errors
+    /// `look`'s, and the store's.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&Reader<'_>, &dyn Log) -> Result<T, Error>) -> Result<T, Error> {
         self.read(|log, view| {
             // The writer of this process knows the last instant; elsewhere the log has to be asked.
             let now = match &self.inner.committer {
@@ -519,7 +527,7 @@ impl TaskStore {
                 Some(committer) => self.inner.clock.now().max(committer.recorded_at()),
                 None => log.now()?,
             };
-            look(&Reader::new(view, now, &self.inner.config).with_log(log))
+            look(&Reader::new(view, now, &self.inner.config).with_log(log), log)
         })
     }
 
