@@ -31,6 +31,7 @@ mod info;
 mod limits;
 mod listen;
 mod metrics;
+pub mod openapi;
 mod problem;
 mod queries;
 pub mod routes;

@@ -8,7 +8,7 @@ use axum::{
 };
 
 pub use super::auth::Access;
-use super::{commands, events, guard, health, history, info, metrics, queries, state::App, tables, tasks};
+use super::{commands, events, guard, health, history, info, metrics, openapi, queries, state::App, tables, tasks};
 
 /// A route: everything that the router, the documentation and the machine-readable description need to know of it.
 pub struct Route {
@@ -205,6 +205,14 @@ pub fn routes() -> Vec<Route> {
             access: Access::Metrics,
             params: vec![],
             handler: get(metrics::metrics),
+        },
+        Route {
+            method: "GET",
+            path: "/openapi.json",
+            about: "this interface, as OpenAPI 3.1",
+            access: Access::Open,
+            params: vec![],
+            handler: get(openapi::openapi),
         },
         Route {
             method: "GET",
