@@ -1,4 +1,4 @@
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, CommandFactory, ValueEnum, error::ErrorKind};
 use tracing_subscriber::EnvFilter;
@@ -96,6 +96,9 @@ struct LimitArgs {
     /// Bytes of one stream of commands
     #[arg(long, value_name = "BYTES", default_value_t = Limits::default().stream_bytes_max)]
     stream_bytes_max: u64,
+    /// Bytes of all bodies that are being read, beyond 64 KiB of each
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().bodies_bytes_max)]
+    bodies_bytes_max: usize,
     /// Bytes of a request's line and headers
     #[arg(long, value_name = "BYTES", default_value_t = Limits::default().header_bytes_max)]
     header_bytes_max: usize,
@@ -157,6 +160,7 @@ impl Serve {
     /// What the service has to say goes to standard error, with its time.
     pub(crate) fn init_tracing(&self, filter: EnvFilter) {
         let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter);
+        let log = log.with_ansi(std::io::stderr().is_terminal());
         // Set once, before anything is logged.
         let _ = match self.log_format {
             LogFormat::Text => log.try_init(),
@@ -187,6 +191,7 @@ impl LimitArgs {
             readers_max: self.readers_max,
             command_bytes_max: self.command_bytes_max,
             stream_bytes_max: self.stream_bytes_max,
+            bodies_bytes_max: self.bodies_bytes_max,
             header_bytes_max: self.header_bytes_max,
             idle_max: ms(self.idle_ms),
             request_max: ms(self.request_ms),

@@ -62,11 +62,12 @@ impl Asked {
         self.params.finish()?;
         self.reach().await?;
         let mut mask = self.mask();
-        let read = move |store: &TaskStore| match at {
-            Some(when) => look(&store.at(when)?, &mut mask),
-            None => look(store, &mut mask),
+        let read = move |store: &TaskStore| look(store, &mut mask);
+        let read = match at {
+            Some(when) => self.app.blocking_at(when, read).await,
+            None => self.app.blocking(read).await,
         };
-        let (found, position) = self.app.blocking(read).await.map_err(|problem| problem.at(self.app.seen()))?;
+        let (found, position) = read.map_err(|problem| problem.at(self.app.seen()))?;
         if at.is_none() {
             self.app.saw(position);
         }

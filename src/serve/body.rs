@@ -5,7 +5,12 @@ use axum::{
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use super::{problem::Problem, state::App};
+
+/// A body up to this length is read whatever others need; longer ones take room in such steps.
+const SMALL_BYTES: usize = 64 << 10;
 
 /// What a body is said to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,10 +51,11 @@ pub(crate) async fn read_text(app: &App, headers: &HeaderMap, body: Body) -> Res
     if said.is_some_and(|said| said > max as u64) {
         return Err(too_large());
     }
-    let read = tokio::time::timeout(app.request_max(), collect(body, max));
+    let read = tokio::time::timeout(app.request_max(), collect(app, body, max));
     let bytes = match read.await {
         Err(_) => return Err(Problem::body_too_slow()),
         Ok(Err(Broken::TooLarge)) => return Err(too_large()),
+        Ok(Err(Broken::NoRoom(problem))) => return Err(problem),
         Ok(Err(Broken::Read(why))) => return Err(Problem::malformed(format!("reading the body: {why}"))),
         Ok(Ok(bytes)) => bytes,
     };
@@ -60,17 +66,41 @@ pub(crate) async fn read_text(app: &App, headers: &HeaderMap, body: Body) -> Res
 
 enum Broken {
     TooLarge,
+    NoRoom(Problem),
     Read(axum::Error),
 }
 
-async fn collect(mut body: Body, max: usize) -> Result<Bytes, Broken> {
+async fn collect(app: &App, mut body: Body, max: usize) -> Result<Bytes, Broken> {
     let mut bytes = BytesMut::new();
+    let mut room = Room::default();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(Broken::Read)?.into_data() else { continue };
         if bytes.len() + data.len() > max {
             return Err(Broken::TooLarge);
         }
+        room.grow(app, bytes.len() + data.len()).map_err(Broken::NoRoom)?;
         bytes.extend_from_slice(&data);
     }
     Ok(bytes.freeze())
+}
+
+/// Room that a body takes of what all bodies share; a small one needs none.
+#[derive(Default)]
+pub(crate) struct Room {
+    permits: Vec<OwnedSemaphorePermit>,
+    bytes: usize,
+}
+
+impl Room {
+    /// Takes what `bytes` of a body need.
+    ///
+    /// # Errors
+    /// `busy` if other bodies have it.
+    pub(crate) fn grow(&mut self, app: &App, bytes: usize) -> Result<(), Problem> {
+        while bytes > self.bytes + SMALL_BYTES {
+            self.permits.push(app.body_room(SMALL_BYTES)?);
+            self.bytes += SMALL_BYTES;
+        }
+        Ok(())
+    }
 }

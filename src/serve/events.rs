@@ -21,6 +21,8 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const READ_EVENTS: usize = 2_000;
 /// Events looked at for one page. A page that found fewer than it may have says where it stopped.
 const LOOKED_AT_MAX: usize = 100_000;
+/// Bytes of payloads after which a page takes no further event.
+const PAGE_BYTES_MAX: usize = 4 << 20;
 
 /// Which events.
 #[derive(Clone, Default)]
@@ -60,11 +62,12 @@ pub(crate) async fn events(mut asked: Asked) -> Result<Response, Problem> {
         return Ok(tail::answer(&asked, filter, after).await?.into_response());
     }
     let limit = asked.params.take_limit()?;
-    asked.app.reach(after).await?;
+    asked.app.reach_after(after).await?;
     let page = asked.read(String::new, move |store, mask| {
         let (events, next, head) = store.read(|log, _| {
             let head = log.head()?.position;
-            let (mut found, mut at, mut looked_at): (Vec<Value>, Position, usize) = (Vec::new(), after, 0);
+            let mut found: Vec<Value> = Vec::new();
+            let (mut at, mut looked_at, mut bytes) = (after, 0, 0);
             'pages: while at < head && looked_at < LOOKED_AT_MAX {
                 let commits = log.read(at, READ_EVENTS)?;
                 if commits.is_empty() {
@@ -73,12 +76,13 @@ pub(crate) async fn events(mut asked: Asked) -> Result<Response, Problem> {
                 let from = at;
                 for commit in &commits {
                     for event in commit.events.iter().filter(|event| event.position > from) {
-                        if found.len() == limit {
+                        if found.len() == limit || bytes > PAGE_BYTES_MAX {
                             break 'pages;
                         }
                         looked_at += 1;
                         at = event.position;
                         if filter.wants(commit, event) {
+                            bytes += event.payload.len();
                             found.push(event_json(mask, commit, event));
                         }
                     }

@@ -9,7 +9,7 @@ use std::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -28,6 +28,8 @@ const PAGE_EVENTS: usize = 512;
 const PAGES_MAX: usize = 64;
 /// Payload bytes of all pages that are kept.
 const PAGES_BYTES_MAX: usize = 32 << 20;
+/// How long a page is kept: long enough for tails at the same place, too short for a log that is cut back and grows again.
+const PAGE_KEPT: Duration = Duration::from_secs(1);
 /// How long one wait for the head lasts.
 const WAIT: Duration = Duration::from_millis(500);
 /// How long a watcher that failed leaves the store alone.
@@ -45,6 +47,7 @@ pub(crate) struct Feed {
 
 struct Kept {
     after: Position,
+    since: Instant,
     page: Arc<OnceCell<Arc<Page>>>,
 }
 
@@ -119,6 +122,11 @@ impl Waiting {
         // The sender lives as long as the process serves.
         let _ = self.head.wait_for(|head| *head > after.0).await;
     }
+
+    /// The head, as far as it was watched.
+    pub(crate) fn head(&self) -> Option<Position> {
+        Some(Position(*self.head.borrow())).filter(|head| *head > Position::ZERO)
+    }
 }
 
 impl Drop for Waiting {
@@ -170,11 +178,12 @@ impl Feed {
 
     fn cell(&self, after: Position) -> Arc<OnceCell<Arc<Page>>> {
         let mut pages = self.pages();
+        pages.retain(|kept| kept.since.elapsed() < PAGE_KEPT);
         if let Some(kept) = pages.iter().find(|kept| kept.after == after) {
             return Arc::clone(&kept.page);
         }
         let page = Arc::new(OnceCell::new());
-        pages.push_back(Kept { after, page: Arc::clone(&page) });
+        pages.push_back(Kept { after, since: Instant::now(), page: Arc::clone(&page) });
         page
     }
 

@@ -47,7 +47,7 @@ pub(crate) async fn watch(State(app): State<App>, request: Request, next: Next) 
     let status = response.status();
     in_flight.answered(route, status.as_u16());
     let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let position = response.headers().get(POSITION).and_then(|value| value.to_str().ok()).unwrap_or("-");
+    let position = response.headers().get(POSITION).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     let status_number = status.as_u16();
     if status.is_server_error() {
         tracing::warn!(target: "tasklog::requests", %method, route, status = status_number, ms, position, "request");

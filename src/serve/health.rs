@@ -7,6 +7,7 @@ use super::{
     problem::Problem,
     state::{App, Phase},
 };
+use crate::TaskStore;
 
 /// `GET /healthz`
 pub(crate) async fn healthz() -> Answer {
@@ -20,7 +21,7 @@ pub(crate) async fn readyz(State(app): State<App>) -> Result<Answer, Problem> {
         Phase::Stopping => return Err(Problem::busy("the service is stopping")),
         Phase::Serving => {}
     }
-    let position = app.blocking(|store| store.health()).await?;
+    let position = app.probe(TaskStore::health).await?;
     app.saw(position);
     Ok(Answer::json(format!(r#"{{"ready":true,"position":{position}}}"#)).at(position))
 }

@@ -17,6 +17,8 @@ pub struct Limits {
     pub command_bytes_max: usize,
     /// Bytes of one stream of commands.
     pub stream_bytes_max: u64,
+    /// Bytes of all bodies that are being read, beyond the first 64 KiB of each.
+    pub bodies_bytes_max: usize,
     /// Bytes of a request's line and headers.
     pub header_bytes_max: usize,
     /// How long a connection may take from being opened, or answered, until its next request's headers are complete.
@@ -47,6 +49,7 @@ impl Default for Limits {
             readers_max: 32,
             command_bytes_max: 4 << 20,
             stream_bytes_max: 100 << 20,
+            bodies_bytes_max: 256 << 20,
             header_bytes_max: 32 << 10,
             idle_max: Duration::from_secs(75),
             request_max: Duration::from_secs(30),

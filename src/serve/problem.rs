@@ -5,7 +5,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
-use tasklog_log::{Position, StoreErrorKind};
+use tasklog_log::{Position, StoreError, StoreErrorKind};
 
 use super::answer::POSITION;
 use crate::{Error, Rejection, RejectionKind};
@@ -16,8 +16,11 @@ const RETRY_SOON_S: u32 = 1;
 const RETRY_LATER_S: u32 = 60;
 
 /// Why a request has no answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Problem(Box<Inner>);
+
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Problem {
+struct Inner {
     /// `urn:tasklog:problem:<kind>`
     #[serde(rename = "type")]
     type_uri: String,
@@ -37,11 +40,12 @@ pub(crate) struct Problem {
     challenge: bool,
     #[serde(skip)]
     allow: Option<&'static str>,
+    /// Whether a body stands in the connection that nobody reads.
     #[serde(skip)]
     closes: bool,
     /// What the answer reflects, if the store was asked.
     #[serde(skip)]
-    pub(crate) position: Option<Position>,
+    position: Option<Position>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's shape")]
@@ -52,7 +56,7 @@ fn as_number<S: serde::Serializer>(status: &StatusCode, serializer: S) -> Result
 impl Problem {
     /// A problem of this kind.
     pub(crate) fn new(status: StatusCode, kind: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Inner {
             type_uri: format!("urn:tasklog:problem:{kind}"),
             title,
             status,
@@ -65,7 +69,12 @@ impl Problem {
             allow: None,
             closes: false,
             position: None,
-        }
+        }))
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Inner)) -> Self {
+        change(&mut self.0);
+        self
     }
 
     /// 400: the request makes no sense; `detail` says what and where.
@@ -73,10 +82,15 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, "malformed", "The request makes no sense", detail)
     }
 
+    /// A text that could not be understood: 400, where the same rejection of a command that was understood is 422.
+    pub(crate) fn not_understood(rejection: Rejection) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, rejection.kind.as_str(), "The request makes no sense", rejection.message)
+    }
+
     /// 401: who are you?
     pub(crate) fn unauthorized(detail: impl Into<String>) -> Self {
-        let problem = Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "A token is needed", detail);
-        Self { challenge: true, ..problem }
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "A token is needed", detail)
+            .with(|problem| problem.challenge = true)
     }
 
     /// 403: not with this token, or not here.
@@ -92,19 +106,19 @@ impl Problem {
     /// 405
     pub(crate) fn method_not_allowed(allow: &'static str) -> Self {
         let detail = format!("this path answers {allow}");
-        let problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Not with this method", detail);
-        Self { allow: Some(allow), ..problem }
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Not with this method", detail)
+            .with(|problem| problem.allow = Some(allow))
     }
 
     /// 408: the body did not come in time.
     pub(crate) fn body_too_slow() -> Self {
         let detail = "the request's body did not come in time";
-        Self::new(StatusCode::REQUEST_TIMEOUT, "timeout", "Too slow", detail).closing()
+        Self::new(StatusCode::REQUEST_TIMEOUT, "timeout", "Too slow", detail).with(|problem| problem.closes = true)
     }
 
     /// 413: larger than the bound, which `detail` names.
     pub(crate) fn too_large(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "Too large", detail).closing()
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "Too large", detail).with(|problem| problem.closes = true)
     }
 
     /// 415
@@ -114,30 +128,30 @@ impl Problem {
 
     /// 503: no room, or not now; the same request may be sent again soon.
     pub(crate) fn busy(detail: impl Into<String>) -> Self {
-        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "Not now", detail);
-        Self { retry_after_s: Some(RETRY_SOON_S), ..problem }
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "Not now", detail)
+            .with(|problem| problem.retry_after_s = Some(RETRY_SOON_S))
     }
 
     /// 503: the store did not answer.
     pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
         let kind = StoreErrorKind::Unavailable.as_str();
-        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, kind, "The store did not answer", detail);
-        Self { retry_after_s: Some(RETRY_SOON_S), ..problem }
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, kind, "The store did not answer", detail)
+            .with(|problem| problem.retry_after_s = Some(RETRY_SOON_S))
     }
 
-    /// A text that could not be understood: 400, where the same rejection of a command that was understood is 422.
-    pub(crate) fn not_understood(rejection: Rejection) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, rejection.kind.as_str(), "The request makes no sense", rejection.message)
-    }
-
-    /// With what the answer reflects.
+    /// With what the answer reflects, if it does not say so itself.
     pub(crate) fn at(self, position: Position) -> Self {
-        Self { position: Some(position), ..self }
+        self.with(|problem| problem.position = problem.position.or(Some(position)))
     }
 
-    /// The connection is of no further use: a body stands in it that nobody reads.
-    fn closing(self) -> Self {
-        Self { closes: true, ..self }
+    /// Whether it may be gone soon, without anybody's doing.
+    pub(crate) fn passes(&self) -> bool {
+        self.0.retry_after_s == Some(RETRY_SOON_S)
+    }
+
+    /// What is wrong.
+    pub(crate) fn detail(&self) -> &str {
+        &self.0.detail
     }
 }
 
@@ -160,17 +174,25 @@ impl From<Rejection> for Problem {
             RejectionKind::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
             RejectionKind::NotPermitted => StatusCode::FORBIDDEN,
         };
-        let problem = Self::new(status, rejection.kind.as_str(), title(rejection.kind), rejection.message);
-        Self { expected: rejection.expected, actual: rejection.actual, ..problem }
+        let Rejection { kind, message, expected, actual } = rejection;
+        Self::new(status, kind.as_str(), title(kind), message).with(|problem| {
+            problem.expected = expected;
+            problem.actual = actual;
+        })
     }
 }
 
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
-        let error = match error {
-            Error::Rejected(rejection) => return rejection.into(),
-            Error::Store(error) => error,
-        };
+        match error {
+            Error::Rejected(rejection) => rejection.into(),
+            Error::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
         let kind = error.kind();
         if kind == StoreErrorKind::ReadOnly {
             let detail =
@@ -183,36 +205,36 @@ impl From<Error> for Problem {
             _ => ("The store needs repair", RETRY_LATER_S),
         };
         let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, kind.as_str(), title, error.full());
-        Self { retry_after_s: Some(retry_after_s), ..problem }
-    }
-}
-
-impl From<tasklog_log::StoreError> for Problem {
-    fn from(error: tasklog_log::StoreError) -> Self {
-        Error::from(error).into()
+        problem.with(|problem| {
+            problem.retry_after_s = Some(retry_after_s);
+            if let StoreError::NotConfirmed { position, .. } = error {
+                problem.position = Some(position);
+            }
+        })
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
+        let problem = *self.0;
         // Texts and a number.
-        let body = serde_json::to_string(&self).unwrap_or_default();
-        let mut response = (self.status, body).into_response();
+        let body = serde_json::to_string(&problem).unwrap_or_default();
+        let mut response = (problem.status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if let Some(seconds) = self.retry_after_s {
+        if let Some(seconds) = problem.retry_after_s {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
-        if self.challenge {
+        if problem.challenge {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"tasklog\""));
         }
-        if let Some(allow) = self.allow {
+        if let Some(allow) = problem.allow {
             headers.insert(header::ALLOW, HeaderValue::from_static(allow));
         }
-        if self.closes {
+        if problem.closes {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        if let Some(position) = self.position {
+        if let Some(position) = problem.position {
             headers.insert(POSITION, position.0.into());
         }
         response

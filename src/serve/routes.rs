@@ -137,7 +137,14 @@ pub fn routes() -> Vec<Route> {
             path: "/v1/history/{table}/{*key}",
             about: "everything that happened to one row, field by field",
             access: Access::Read,
-            params: vec![TABLE, KEY, AT, MIN_POSITION],
+            params: vec![
+                TABLE,
+                KEY,
+                query("after", "only steps after this position (exclusive): the `next_after` of the page before"),
+                query("limit", "at most this many steps: 1 to 1000, 100 if absent"),
+                AT,
+                MIN_POSITION,
+            ],
             handler: get(history::history),
         },
         Route {

@@ -24,6 +24,8 @@ use crate::{Error, OpenOptions, StoreUrl, TaskStore};
 const FURTHER_THREADS: usize = 8;
 /// File descriptors that are not connections of clients.
 const FURTHER_FILES: u64 = 256;
+/// Connections to the listener for metrics.
+const METRICS_CONNECTIONS_MAX: usize = 64;
 /// How long threads that block have to end once everything else has.
 const THREADS_MAX: Duration = Duration::from_secs(5);
 
@@ -120,11 +122,13 @@ async fn serve(app: &App, options: OpenOptions, tls: Option<Arc<Tls>>) -> Result
     }
     tracing::info!(store = %app.url, url = %format!("{scheme}://{place}"), "listening");
     let main = router(app, Listener::Main);
-    tokio::spawn(accept(app.clone(), listener, main, tls.clone(), Arc::clone(&room), alive.clone()));
+    tokio::spawn(accept(app.clone(), listener, main, tls.clone(), room, alive.clone()));
     if let Some(metrics) = metrics {
         let place = metrics.local_addr().map_err(system("asking for the address"))?;
         tracing::info!(url = %format!("http://{place}"), "listening for metrics");
         let router = router(app, Listener::Metrics);
+        // Whoever looks after the process finds room when clients have taken all of theirs.
+        let room = Arc::new(Semaphore::new(METRICS_CONNECTIONS_MAX));
         tokio::spawn(accept(app.clone(), metrics, router, None, room, alive.clone()));
     }
     drop(alive);
@@ -196,11 +200,12 @@ fn open(app: &App, options: OpenOptions) -> Result<(), Error> {
     let store = open_store(&app.url, options)?;
     let position = store.head()?;
     app.saw(position);
-    match store.read_only() {
+    let read_only = store.read_only().map(str::to_owned);
+    app.opened(store);
+    match read_only {
         Some(why) => tracing::info!(position = position.0, "serving, for reading only: {why}"),
         None => tracing::info!(position = position.0, "serving"),
     }
-    app.opened(store);
     Ok(())
 }
 

@@ -1,18 +1,42 @@
 //! What all requests share.
 
 use std::{
+    collections::VecDeque,
     sync::{
-        Arc, OnceLock, PoisonError, RwLock,
+        Arc, Mutex, OnceLock, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use tasklog_log::Position;
-use tokio::sync::{Semaphore, watch};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::Instant,
+};
 
 use super::{Settings, auth::Tokens, cursor::CursorKey, feed::Feed, problem::Problem};
-use crate::{Error, StoreUrl, TaskStore, meters::Exposition, task_api::Uids};
+use crate::{Error, Rejection, StoreUrl, TaskStore, meters::Exposition, store::When, task_api::Uids};
+
+/// Looks at the process's health at one time.
+const PROBES_MAX: usize = 2;
+/// How long such a look may take.
+const PROBE_MAX: Duration = Duration::from_secs(5);
+/// Earlier moments kept.
+const PASTS_MAX: usize = 4;
+/// Reads of earlier moments at one time.
+const PAST_READERS_MAX: usize = 4;
+/// How long they are kept.
+const PAST_KEPT: Duration = Duration::from_secs(60);
+/// The unit in which room for bodies is given out.
+const UNIT_BYTES: usize = 1 << 10;
+
+/// An earlier moment, as it was folded.
+struct Past {
+    position: Position,
+    made: Instant,
+    store: TaskStore,
+}
 
 /// What the process is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,7 +61,15 @@ pub(crate) struct Shared {
     tokens: RwLock<Tokens>,
     /// Sealed cursors are opened with it.
     cursor_key: RwLock<CursorKey>,
-    readers: Semaphore,
+    readers: Arc<Semaphore>,
+    /// Whoever looks after the process is not kept waiting by those who read.
+    probes: Arc<Semaphore>,
+    /// KiB of bodies that are being read.
+    bodies: Arc<Semaphore>,
+    /// Earlier moments that were asked about lately, with what was folded for them.
+    pasts: Mutex<VecDeque<Past>>,
+    /// Whoever folds the log for an earlier moment leaves threads to those who read the present.
+    past_readers: Arc<Semaphore>,
     pub(crate) requests: Arc<Semaphore>,
     pub(crate) tails: Arc<Semaphore>,
     pub(crate) streams: Arc<Semaphore>,
@@ -57,7 +89,11 @@ impl Shared {
             phase: watch::Sender::new(Phase::Opening),
             cursor_key: RwLock::new(CursorKey::of(&tokens)),
             tokens: RwLock::new(tokens),
-            readers: Semaphore::new(limits.readers_max),
+            readers: Arc::new(Semaphore::new(limits.readers_max)),
+            probes: Arc::new(Semaphore::new(PROBES_MAX)),
+            bodies: Arc::new(Semaphore::new(limits.bodies_bytes_max / UNIT_BYTES)),
+            pasts: Mutex::default(),
+            past_readers: Arc::new(Semaphore::new(PAST_READERS_MAX)),
             requests: Arc::new(Semaphore::new(limits.requests_max)),
             tails: Arc::new(Semaphore::new(limits.tails_max)),
             streams: Arc::new(Semaphore::new(limits.streams_max)),
@@ -107,20 +143,87 @@ impl Shared {
     /// Runs something that blocks, on one of a bounded number of threads.
     ///
     /// # Errors
-    /// What `work` answers; `busy` if no thread becomes free in time.
+    /// What `work` answers; `busy` if no thread becomes free in time, `unavailable` if `work` takes too long.
     pub(crate) async fn blocking<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce(&TaskStore) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Problem> {
+        self.on_thread(&self.readers, self.settings.limits.request_max, work).await
+    }
+
+    /// [`Shared::blocking`] as of an earlier moment. What was folded for a position is kept a little while: who asks for one
+    /// page asks for the next one as well.
+    ///
+    /// # Errors
+    /// As there; `invalid` if there is no such moment.
+    pub(crate) async fn blocking_at<T: Send + 'static>(
+        self: &Arc<Self>,
+        when: When,
+        work: impl FnOnce(&TaskStore) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let app = Arc::clone(self);
+        let work = move |store: &TaskStore| work(&app.at(store, when)?);
+        self.on_thread(&self.past_readers, self.settings.limits.request_max, work).await
+    }
+
+    /// [`Shared::blocking`] for whoever looks after the process.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) async fn probe<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&TaskStore) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Problem> {
+        self.on_thread(&self.probes, PROBE_MAX, work).await
+    }
+
+    async fn on_thread<T: Send + 'static>(
+        self: &Arc<Self>,
+        room: &Arc<Semaphore>,
+        time: Duration,
+        work: impl FnOnce(&TaskStore) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Problem> {
         self.store()?;
-        let permit = tokio::time::timeout(self.settings.limits.request_max, self.readers.acquire()).await;
+        let deadline = Instant::now() + time;
+        let permit = tokio::time::timeout_at(deadline, Arc::clone(room).acquire_owned()).await;
         let Ok(Ok(permit)) = permit else {
             return Err(Problem::busy("all threads that read are busy"));
         };
         let app = Arc::clone(self);
-        let done = tokio::task::spawn_blocking(move || work(app.store()?).map_err(Problem::from)).await;
-        drop(permit);
-        done.unwrap_or_else(|_| Err(Problem::unavailable("the thread that read ended early")))
+        let done = tokio::task::spawn_blocking(move || {
+            // Held until the thread is free, whether or not somebody still waits for it.
+            let _permit = permit;
+            work(app.store()?).map_err(Problem::from)
+        });
+        match tokio::time::timeout_at(deadline, done).await {
+            Ok(done) => done.unwrap_or_else(|_| Err(Problem::unavailable("the thread that read ended early"))),
+            Err(_) => Err(Problem::unavailable(format!("reading took longer than {} ms", time.as_millis()))),
+        }
+    }
+
+    fn at(&self, store: &TaskStore, when: When) -> Result<TaskStore, Error> {
+        let When::Position(position) = when else { return store.at(when) };
+        let mut pasts = self.pasts.lock().unwrap_or_else(PoisonError::into_inner);
+        pasts.retain(|past| past.made.elapsed() < PAST_KEPT);
+        if let Some(past) = pasts.iter().find(|past| past.position == position) {
+            return Ok(past.store.clone());
+        }
+        let at = store.at(when)?;
+        if pasts.len() == PASTS_MAX {
+            pasts.pop_front();
+        }
+        pasts.push_back(Past { position, made: Instant::now(), store: at.clone() });
+        Ok(at)
+    }
+
+    /// Room for a body that has become longer; held until the body has been read.
+    ///
+    /// # Errors
+    /// `busy` if other bodies have it.
+    pub(crate) fn body_room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
+        let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.bodies).try_acquire_many_owned(units);
+        room.map_err(|_| Problem::busy("too many large bodies are being read"))
     }
 
     /// Remembers what an answer was about.
@@ -148,6 +251,24 @@ impl Shared {
         }
         let detail = format!("waiting {} ms for event {position}: the store is at event {head}", wait.as_millis());
         Err(Problem::unavailable(detail).at(head))
+    }
+
+    /// Waits until the store has the event that somebody wants to read on after: it may not have come to this replica yet. A
+    /// reader that waited without a word for what a log has lost would wait for ever.
+    ///
+    /// # Errors
+    /// `conflict` if it has not got there in time.
+    pub(crate) async fn reach_after(self: &Arc<Self>, after: Position) -> Result<(), Problem> {
+        let wait = self.settings.limits.min_position_wait_max;
+        if self.seen() >= after {
+            return Ok(());
+        }
+        let head = self.feed.reach(self, after, wait).await?;
+        if head >= after {
+            return Ok(());
+        }
+        let what = "reading on after an event that the log does not have (it has lost it, or this replica is behind)";
+        Err(Problem::from(Rejection::conflict(what, after, head)).at(head))
     }
 
     /// The tokens that hold now.

@@ -7,13 +7,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::body::Body;
+use axum::{body::Body, http::header};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use super::{answer::Answer, asked::Asked, channel::Channel, commands::with_clock, problem::Problem, state::App};
+use super::{
+    answer::Answer, asked::Asked, body::Room, channel::Channel, commands::with_clock, problem::Problem, state::App,
+};
 use crate::{
     Error, Rejection, TaskStore,
     store::QueuedAnswer,
@@ -46,6 +48,11 @@ pub(crate) fn answer(asked: &Asked, body: Body) -> Result<Answer, Problem> {
     let store = app.store()?;
     if let Some(why) = store.read_only() {
         return Err(Error::from(tasklog_log::StoreError::ReadOnly(why.to_owned())).into());
+    }
+    let max = app.settings.limits.stream_bytes_max;
+    let said = asked.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if said.is_some_and(|said| said > max) {
+        return Err(Problem::too_large(format!("the stream: at most {max} bytes")));
     }
     let Ok(permit) = Arc::clone(&app.streams).try_acquire_owned() else {
         return Err(Problem::busy(format!("{} streams are open", app.settings.limits.streams_max)));
@@ -121,6 +128,7 @@ impl Reader {
             let limits = &self.app.settings.limits;
             (limits.command_bytes_max, limits.stream_bytes_max, limits.stream_idle_max)
         };
+        let mut room = Room::default();
         let mut looked_at = 0;
         let mut skipping = false;
         loop {
@@ -142,6 +150,9 @@ impl Reader {
                     if self.bytes > stream_max {
                         let message = format!("the stream is longer than {stream_max} bytes; go on with another one");
                         return Err(self.ended("too_large", message));
+                    }
+                    if room.grow(&self.app, self.buffer.len() + data.len()).is_err() {
+                        return Err(self.ended("busy", "too many large bodies are being read"));
                     }
                     self.buffer.extend_from_slice(&data);
                 }

@@ -22,6 +22,8 @@ use crate::{
 
 /// Rows looked at for one page. A page that found fewer than it may have says where it stopped.
 const LOOKED_AT_MAX: usize = 50_000;
+/// Bytes of rows after which a page takes no further one.
+const PAGE_BYTES_MAX: usize = 4 << 20;
 
 /// `GET /v1/tables/{table}/{*key}`
 pub(crate) async fn row(parts: Result<Path<(String, String)>, PathRejection>, asked: Asked) -> Result<Answer, Problem> {
@@ -94,15 +96,18 @@ impl Page {
             if let Some(after) = after {
                 scan = scan.after(after);
             }
-            let (mut rows, mut last, mut looked_at, mut more) = (Vec::new(), None, 0, false);
+            let (mut rows, mut last, mut more) = (Vec::new(), None, false);
+            let (mut looked_at, mut bytes) = (0, 0);
             read.walk_any(table, scan, |row, rev| {
-                if rows.len() == limit || looked_at == LOOKED_AT_MAX {
+                if rows.len() == limit || looked_at == LOOKED_AT_MAX || bytes > PAGE_BYTES_MAX {
                     more = true;
                     return Ok(ControlFlow::Break(()));
                 }
                 looked_at += 1;
                 if wanted.iter().all(|(at, value)| row.cells()[*at] == *value) {
-                    rows.push(object(fields(table, &row, rev, mask)?));
+                    let row = object(fields(table, &row, rev, mask)?);
+                    bytes += row.len();
+                    rows.push(row);
                 }
                 last = Some(row);
                 Ok(ControlFlow::Continue(()))

@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use axum::body::Body;
@@ -17,7 +17,7 @@ use serde_json::json;
 use tasklog_log::Position;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use super::{answer::Answer, asked::Asked, events::Filter, problem::Problem, state::App};
+use super::{answer::Answer, asked::Asked, events::Filter, feed::Waiting, problem::Problem, state::App};
 
 /// Chunks on their way to one reader.
 const CHUNKS_MAX: usize = 8;
@@ -35,17 +35,22 @@ pub(crate) async fn answer(asked: &Asked, filter: Filter, after: Position) -> Re
         return Err(Problem::busy(format!("{} tails are open", app.settings.limits.tails_max)));
     };
     // A position that the log does not have yet is reached, or told to be missing: nobody waits for it in silence.
-    app.reach(after).await?;
+    app.reach_after(after).await?;
     let head = app.blocking(crate::TaskStore::head).await?;
     let (chunks, receiver) = mpsc::channel(CHUNKS_MAX);
     let end = Arc::new(OnceLock::new());
-    let tail = Tail { app: app.clone(), filter, sees_sensitive: asked.caller.sees_sensitive, chunks, at: after };
+    let sees_sensitive = asked.caller.sees_sensitive;
+    let tail = Tail { app: app.clone(), filter, sees_sensitive, chunks, at: after, said: Instant::now() };
     let body = Chunks { receiver, end: Arc::clone(&end), _permit: permit };
+    // The end of the chunks stands behind the reason.
+    let open = tail.chunks.clone();
     tokio::spawn(async move {
         let reason = tail.run(head).await;
+        tracing::debug!(reason = reason.0, "a tail ended: {}", reason.1);
         let data = json!({ "reason": reason.0, "detail": reason.1 });
         // Set once, here.
         let _ = end.set(Bytes::from(format!("event: end\ndata: {data}\n\n")));
+        drop(open);
     });
     Ok(Answer::streaming("text/event-stream", Body::new(body)).at(head))
 }
@@ -59,6 +64,8 @@ struct Tail {
     sees_sensitive: bool,
     chunks: mpsc::Sender<Bytes>,
     at: Position,
+    /// When something was sent.
+    said: Instant,
 }
 
 impl Tail {
@@ -74,60 +81,82 @@ impl Tail {
     /// Sends on until that is not possible any more.
     async fn go_on(&mut self, hello: Bytes) -> Reason {
         let app = self.app.clone();
-        let heartbeat = app.settings.limits.heartbeat;
-        if let Err(reason) = self.send(hello).await {
-            return reason;
-        }
         let mut waiting = app.feed.wait(&app);
+        let mut sent = self.send(hello).await;
         loop {
-            let page = match app.feed.page(&app, self.at).await {
-                Ok(page) => page,
-                Err(_) => {
-                    // The store is away; whoever reads is kept informed that this end is alive.
-                    tokio::time::sleep(FAILED_PAUSE.min(heartbeat)).await;
-                    if let Err(reason) = self.send(Bytes::from_static(b": the store does not answer\n\n")).await {
-                        return reason;
-                    }
-                    continue;
-                }
-            };
-            let Some(last) = page.last() else {
-                if let Err(reason) = self.idle(&mut waiting, heartbeat).await {
-                    return reason;
-                }
-                continue;
-            };
-            let mut chunk = BytesMut::new();
-            for told in page.events.iter().filter(|told| self.filter.wants(told.commit(), told.event())) {
-                chunk.extend_from_slice(&told.sse(self.sees_sensitive));
-                if chunk.len() >= CHUNK_BYTES
-                    && let Err(reason) = self.send(chunk.split().freeze()).await
-                {
-                    return reason;
-                }
+            match sent {
+                Ok(()) => sent = self.page(&mut waiting).await,
+                Err(reason) => return reason,
             }
-            if !chunk.is_empty()
-                && let Err(reason) = self.send(chunk.freeze()).await
-            {
-                return reason;
-            }
-            self.at = last;
         }
     }
 
-    /// Waits for more, and says now and then that it does.
-    async fn idle(&mut self, waiting: &mut super::feed::Waiting, heartbeat: Duration) -> Result<(), Reason> {
-        if tokio::time::timeout(heartbeat, waiting.beyond(self.at)).await.is_err() {
-            // A reader that filters learns how far the log is: it may come back after that.
-            self.send(format!(": at event {}\n\n", self.at).into()).await?;
+    /// Sends what has come, or waits for it.
+    async fn page(&mut self, waiting: &mut Waiting) -> Result<(), Reason> {
+        let app = self.app.clone();
+        let heartbeat = app.settings.limits.heartbeat;
+        let page = match app.feed.page(&app, self.at).await {
+            Ok(page) => page,
+            Err(problem) if problem.passes() => {
+                // The store is away; whoever reads is kept informed that this end is alive.
+                tokio::time::sleep(FAILED_PAUSE.min(heartbeat)).await;
+                return self.say("the store does not answer").await;
+            }
+            Err(problem) => return Err(("failed", problem.detail().to_owned())),
+        };
+        let Some(last) = page.last() else { return self.idle(waiting, heartbeat).await };
+        let mut chunk = BytesMut::new();
+        for told in &page.events {
+            if !self.filter.wants(told.commit(), told.event()) {
+                continue;
+            }
+            chunk.extend_from_slice(&told.sse(self.sees_sensitive));
+            if chunk.len() >= CHUNK_BYTES {
+                self.send(chunk.split().freeze()).await?;
+            }
+        }
+        if !chunk.is_empty() {
+            self.send(chunk.freeze()).await?;
+        }
+        self.at = last;
+        if self.said.elapsed() >= heartbeat {
+            // Much has come, and nothing of it was wanted.
+            self.alive().await?;
         }
         Ok(())
     }
 
-    async fn send(&self, chunk: Bytes) -> Result<(), Reason> {
+    /// Waits for more, and says now and then that it does.
+    async fn idle(&mut self, waiting: &mut Waiting, heartbeat: Duration) -> Result<(), Reason> {
+        if tokio::time::timeout(heartbeat, waiting.beyond(self.at)).await.is_ok() {
+            return Ok(());
+        }
+        match waiting.head() {
+            Some(head) if head < self.at => {
+                let detail = format!("the log is at event {head}, behind event {}: it was cut back", self.at);
+                Err(("diverged", detail))
+            }
+            _ => self.alive().await,
+        }
+    }
+
+    /// An id without data is no event, but moves what the reader will come back with: one that filters does not begin again
+    /// with all that it did not want.
+    async fn alive(&mut self) -> Result<(), Reason> {
+        self.send(format!(": alive\nid: {}\n\n", self.at).into()).await
+    }
+
+    async fn say(&mut self, comment: &str) -> Result<(), Reason> {
+        self.send(format!(": {comment}\n\n").into()).await
+    }
+
+    async fn send(&mut self, chunk: Bytes) -> Result<(), Reason> {
         let stall = self.app.settings.limits.tail_stall_max;
         match tokio::time::timeout(stall, self.chunks.send(chunk)).await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(())) => {
+                self.said = Instant::now();
+                Ok(())
+            }
             Ok(Err(_)) => Err(("gone", "the reader is gone".into())),
             Err(_) => {
                 let detail = format!("nothing was read for {} ms; come back with Last-Event-ID", stall.as_millis());
