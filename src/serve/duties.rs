@@ -274,12 +274,11 @@ impl Worker {
         let granted = self.store.run_blocking(acquire, self.options(None))?;
         let Some(term) = granted.answer.term.filter(|_| granted.answer.granted) else { return Ok(Round::Held) };
         let worked = self.work(term);
-        match &worked {
-            Ok(Round::Lost) => {}
-            _ => {
-                let release = leader_lease::Release { scope, holder, term };
-                self.store.run_blocking(release, self.options(None))?;
-            }
+        if !matches!(worked, Ok(Round::Lost)) {
+            let release = leader_lease::Release { scope, holder, term };
+            let released = self.store.run_blocking(release, self.options(None));
+            // Why it could not be done says more than why the lease could not be given back.
+            return worked.and_then(|round| released.map(|_| round));
         }
         worked
     }

@@ -22,6 +22,7 @@ mod snapshots;
 pub mod sqlite;
 mod tree;
 mod trim;
+mod turn;
 mod url;
 
 pub use at::{Differed, ParseWhenError, Scope, When};

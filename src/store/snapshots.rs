@@ -20,7 +20,7 @@ use tasklog_log::{Blobs, Checkpoint, Log, MemoryBlobs, Position, StoreError};
 use tasklog_projections::{TableDef, View, facts};
 use tasklog_replay::snapshot::{MakeOptions, SnapshotInfo, Snapshots, Spool};
 
-use super::{TaskStore, pool::ReadSide};
+use super::{TaskStore, pool::ReadSide, turn::Turn};
 use crate::{
     blobs::{DirBlobs, RedisBlobs},
     rejection::Error,
@@ -30,6 +30,8 @@ use crate::{
 pub const SNAPSHOT_EVERY_DEFAULT: u64 = 100_000;
 /// How often the thread looks at the head.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// How long one process has the right to make a snapshot in Redis; one that was killed is replaced then.
+const TURN: Duration = Duration::from_secs(60);
 /// How long it waits after a failure.
 const AFTER_FAILURE: Duration = Duration::from_secs(30);
 /// A snapshot of up to so many bytes waits in memory until it is complete, a larger one in a temporary file.
@@ -294,6 +296,8 @@ impl Making {
         if self.newest.is_some_and(|newest| newest.0 + self.every / 2 > due.0) {
             return Ok(());
         }
+        // What another process is making is found when it is done.
+        let Some(_turn) = Turn::take(&self.read, "_snapshotting", TURN)? else { return Ok(()) };
         let stop = &*self.stop;
         let options = MakeOptions { through: Some(due), stop: &|| stop.is_asked(), ..MakeOptions::default() };
         let info = make(&self.read, &snapshots, options)?;
