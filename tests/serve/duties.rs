@@ -132,7 +132,7 @@ fn a_duty_whose_process_was_killed_at_it_is_taken_over_when_its_lease_has_ended(
     let mut first = Service::of(&server.url(), EAGER);
     // It is at it: the first removals are in the log, the last ones are not.
     until(&store, |entries| pruned(entries) > 0);
-    first.signal("KILL");
+    first.child.kill().unwrap();
     first.ended();
     let left = entries(&store);
     assert!(pruned(&left) < 20_000, "it was done before it was killed: fill the store with more");
