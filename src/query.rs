@@ -11,6 +11,7 @@ use tasklog_projections::{AnyRow, Cell, Found, Held, PAGE_ROWS_MAX, Scan, Table,
 use crate::{
     config::Config,
     rejection::{Error, Rejection},
+    text,
 };
 
 /// A question about the tables as they are at one moment.
@@ -229,8 +230,8 @@ impl QueryDef {
             about: Q::ABOUT,
             args: || schemars::schema_for!(Q),
             run: |args, read| {
-                let query: Q = serde_json::from_str(args.get())
-                    .map_err(|error| Rejection::invalid(format!("{}: arguments: {error}", Q::NAME)))?;
+                let query: Q = text::arguments(args)
+                    .map_err(|why| Rejection::invalid(format!("{}: arguments: {why}", Q::NAME)))?;
                 let answer = query.answer(read)?;
                 Ok(serde_json::to_string(&answer)
                     .map_err(|error| StoreError::corrupt_store(format!("answer of {}: {error}", Q::NAME)))?)

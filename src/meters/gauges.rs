@@ -20,11 +20,7 @@ use tasklog_projections::{
     },
 };
 
-use super::{
-    PREFIX, made,
-    names::bounded,
-    seconds,
-};
+use super::{PREFIX, made, names::bounded, seconds};
 use crate::{
     Error, TaskStore,
     query::{Query, Reader},
@@ -142,12 +138,7 @@ fn of_tables(gauges: &Gauges, read: &Reader<'_>) -> Result<(), Error> {
         "How long the oldest task that is processing has been so; 0 if none is.",
         age,
     );
-    gauges.ints(
-        "background_queue_depth",
-        "Jobs that wait, by type.",
-        "job_type",
-        jobs::Depth {}.answer(read)?,
-    );
+    gauges.ints("background_queue_depth", "Jobs that wait, by type.", "job_type", jobs::Depth {}.answer(read)?);
     let committed = read.list::<NodeSettingsVersion>(
         Scan::equal("by_node", [Cell::from(CLUSTER)]).limit(PAGE_ROWS_MAX),
         Some(PAGE_ROWS_MAX),

@@ -27,8 +27,8 @@ use tasklog_projections::{
 };
 
 use self::names::Names;
-pub(crate) use self::{rebuilds::Rebuilding, sizes::Sizes};
 pub use self::{names::NAMES_MAX, text::Exposition};
+pub(crate) use self::{rebuilds::Rebuilding, sizes::Sizes};
 
 /// What every metric's name begins with.
 pub const PREFIX: &str = "miroir_";
@@ -125,10 +125,15 @@ impl Meters {
     #[must_use]
     pub fn new() -> Self {
         let registry = Registry::new();
-        let tasks = made(&registry, counters("tasks_total", "Tasks that have come to their end, by status.", &["status"]));
+        let tasks =
+            made(&registry, counters("tasks_total", "Tasks that have come to their end, by status.", &["status"]));
         let keys = made(
             &registry,
-            counters("idempotency_hits_total", "Idempotency keys looked up, by what they turned out to be.", &["outcome"]),
+            counters(
+                "idempotency_hits_total",
+                "Idempotency keys looked up, by what they turned out to be.",
+                &["outcome"],
+            ),
         );
         Self {
             tasks: ["succeeded", "failed", "canceled"].map(|status| tasks.with_label_values(&[status])),
@@ -175,11 +180,7 @@ impl Meters {
             admin_sessions: made(&registry, counter("admin_ui_sessions_total", "Sessions of the admin page opened.")),
             append: made(
                 &registry,
-                histogram(
-                    "log_append_seconds",
-                    "From a command's acceptance until its events are durable.",
-                    SHORT_S,
-                ),
+                histogram("log_append_seconds", "From a command's acceptance until its events are durable.", SHORT_S),
             ),
             group: made(&registry, histogram("log_group_commands", "Commands decided in one group commit.", GROUP)),
             conflicts: made(
@@ -250,14 +251,8 @@ impl Meters {
 }
 
 /// The types that assertions may have; others count as `other`.
-const ASSERTION_TYPES: [&str; 6] = [
-    "top_hit_id",
-    "top_k_contains",
-    "min_hits",
-    "max_p95_ms",
-    "settings_version_at_least",
-    "must_not_contain_id",
-];
+const ASSERTION_TYPES: [&str; 6] =
+    ["top_hit_id", "top_k_contains", "min_hits", "max_p95_ms", "settings_version_at_least", "must_not_contain_id"];
 
 fn assertion_types(failed: &Json) -> Vec<&'static str> {
     let Ok(serde_json::Value::Array(items)) = failed.to_value() else { return Vec::new() };
@@ -297,7 +292,6 @@ fn made<M: Collector + Clone + 'static>(registry: &Registry, metric: prometheus:
     }
     metric
 }
-
 
 #[cfg(test)]
 mod tests;

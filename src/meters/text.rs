@@ -33,7 +33,8 @@ impl Exposition {
     #[must_use]
     pub fn new(pod: impl Into<String>) -> Self {
         let http = Registry::new();
-        let in_flight = made(&http, IntGauge::new(format!("{PREFIX}requests_in_flight"), "HTTP requests being answered."));
+        let in_flight =
+            made(&http, IntGauge::new(format!("{PREFIX}requests_in_flight"), "HTTP requests being answered."));
         let requests = made(
             &http,
             HistogramVec::new(

@@ -32,7 +32,7 @@ pub(crate) async fn commands(asked: Asked, body: Body) -> Result<Response, Probl
         Media::Ndjson if asked.headers.contains_key(IDEMPOTENCY_KEY) => {
             Err(Problem::malformed("Idempotency-Key: in a stream every line has a \"command_id\" of its own"))
         }
-        Media::Ndjson => Ok(stream::answer(&asked, body)?.into_response()),
+        Media::Ndjson => Ok(stream::answer(&asked, body).await?.into_response()),
     }
 }
 

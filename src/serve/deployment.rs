@@ -119,11 +119,7 @@ impl Default for Hpa {
 
 impl Default for SearchUi {
     fn default() -> Self {
-        Self {
-            rate_limit: RateLimit::default(),
-            scoped_key_max_age_days: 60,
-            scoped_key_rotate_before_expiry_days: 30,
-        }
+        Self { rate_limit: RateLimit::default(), scoped_key_max_age_days: 60, scoped_key_rotate_before_expiry_days: 30 }
     }
 }
 
@@ -205,7 +201,11 @@ pub fn check(values: &Values) -> Vec<Violation> {
     ];
     for (rule, path, backend) in limits {
         if *replicas > 1 && backend == Some(LimitBackend::Local) {
-            refuse(rule, path, format!("with {replicas} replicas a local limit is {replicas} times as high: use redis"));
+            refuse(
+                rule,
+                path,
+                format!("with {replicas} replicas a local limit is {replicas} times as high: use redis"),
+            );
         }
     }
     let SearchUi { scoped_key_max_age_days: max_age, scoped_key_rotate_before_expiry_days: rotate, .. } =

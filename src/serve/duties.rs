@@ -127,7 +127,9 @@ impl Duty {
                     match store.run_blocking(jobs::SettleParent { id }, options()) {
                         // Its worker was quicker, or somebody has purged it.
                         Err(Error::Rejected(why)) if why.kind != RejectionKind::LeaseLost => {}
-                        settled => drop(settled?),
+                        settled => {
+                            settled?;
+                        }
                     }
                 }
                 Ok(more)
@@ -197,8 +199,7 @@ impl Duties {
             return Ok(duties);
         }
         for duty in Duty::ALL {
-            let worker =
-                Worker { duty, store: store.clone(), settings: settings.clone(), stop: Arc::clone(&stop) };
+            let worker = Worker { duty, store: store.clone(), settings: settings.clone(), stop: Arc::clone(&stop) };
             let name = format!("tasklog-{}", duty.scope().replace(':', "-"));
             duties.threads.push(thread::Builder::new().name(name).spawn(move || worker.run())?);
         }

@@ -6,7 +6,7 @@ use axum::{
     extract::{MatchedPath, Request, State},
     http::header,
     middleware::Next,
-    response::{IntoResponse, Response},
+    response::Response,
 };
 
 use super::{
@@ -15,6 +15,7 @@ use super::{
     problem::Problem,
     routes::allowed,
     state::App,
+    unread::Unread,
 };
 
 /// Checks the token, and takes one of the places for requests.
@@ -36,16 +37,21 @@ pub(crate) async fn admit(
     Ok(next.run(request).await)
 }
 
-/// Logs what was asked and how it ended: never a token, a key or a body.
+/// Logs what was asked and how it ended: never a token, a key or a body. A connection in which a body stands that nobody has
+/// read is said to be closed, so that nobody sends another request into it.
 pub(crate) async fn watch(State(app): State<App>, request: Request, next: Next) -> Response {
     let in_flight = app.exposition.request();
     let began = Instant::now();
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let route = route.as_deref().unwrap_or("none");
-    let response = next.run(request).await;
+    let unread = request.extensions().get::<Unread>().cloned().unwrap_or_default();
+    let mut response = next.run(request.map(|body| unread.watch(body))).await;
     let status = response.status();
     in_flight.answered(route, status.as_u16());
+    if unread.is_left() && !status.is_success() {
+        response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+    }
     let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let position = response.headers().get(POSITION).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     let status_number = status.as_u16();
@@ -63,14 +69,7 @@ pub(crate) async fn no_such_path() -> Problem {
 }
 
 /// Something is served there, in another way.
-pub(crate) async fn method_not_allowed(request: Request) -> Response {
+pub(crate) async fn method_not_allowed(request: Request) -> Problem {
     let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str).unwrap_or_default();
-    let mut response = Problem::method_not_allowed(allowed(path)).into_response();
-    if request.headers().contains_key(header::CONTENT_LENGTH)
-        || request.headers().contains_key(header::TRANSFER_ENCODING)
-    {
-        // Its body stands in the connection, and nobody reads it.
-        response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
-    }
-    response
+    Problem::method_not_allowed(allowed(path))
 }

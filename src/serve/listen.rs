@@ -1,21 +1,21 @@
 //! Connections: accepted up to a bound, each with its own bounds of size and time.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::poll_fn, io, pin::Pin, sync::Arc, time::Duration};
 
-use axum::Router;
-use hyper::server::conn::http1;
+use axum::{Router, response::Response};
+use hyper::{Request, body::Incoming, server::conn::http1, service::Service};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc},
     time::timeout,
 };
 
-use super::{state::App, timed::Timed, tls::Tls};
+use super::{state::App, timed::Timed, tls::Tls, unread::Unread};
 
 /// How long accepting rests when the system has no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -23,6 +23,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// How long a connection that is turned away has to take the answer.
 const TURNED_AWAY_MAX: Duration = Duration::from_secs(1);
+/// How long a client may go on sending what nobody reads, while it is told why.
+const LINGER_MAX: Duration = Duration::from_millis(500);
 /// Headers of one request.
 const HEADERS_MAX: usize = 100;
 /// What a connection beyond the bound is told.
@@ -103,24 +105,54 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limits = &app.settings.limits;
-    let stream = TokioIo::new(Timed::new(stream, limits.write_stall_max));
-    let connection = http1::Builder::new()
+    let unread = Unread::default();
+    let service = PerConnection { router: TowerToHyperService::new(router), unread: unread.clone() };
+    let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.idle_max)
         .max_buf_size(limits.header_bytes_max)
         .max_headers(HEADERS_MAX)
         // A client that has said all it had to say still gets its answer.
         .half_close(true)
-        .serve_connection(stream, TowerToHyperService::new(router));
-    let mut connection = std::pin::pin!(connection);
+        .serve_connection(TokioIo::new(Timed::new(stream, limits.write_stall_max)), service);
     let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
+        ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => ended,
         () = app.stopping() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+            Pin::new(&mut connection).graceful_shutdown();
+            poll_fn(|cx| connection.poll_without_shutdown(cx)).await
         }
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended");
+    }
+    close(connection.into_parts().io.into_inner(), unread.is_left()).await;
+}
+
+/// Closes a connection. If the client is still sending what nobody reads, closing at once would reset the connection, and the
+/// client would lose the answer that says why: what it sends is thrown away for a moment.
+async fn close<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, sending: bool) {
+    // Whoever is gone needs no farewell.
+    let _ = stream.shutdown().await;
+    if !sending {
+        return;
+    }
+    let mut thrown_away = [0; 8 << 10];
+    let _ = timeout(LINGER_MAX, async { while let Ok(1..) = stream.read(&mut thrown_away).await {} }).await;
+}
+
+/// The router, told of the connection that a request came by.
+struct PerConnection {
+    router: TowerToHyperService<Router>,
+    unread: Unread,
+}
+
+impl Service<Request<Incoming>> for PerConnection {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Future;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(self.unread.clone());
+        self.router.call(request)
     }
 }

@@ -17,5 +17,6 @@ pub(crate) async fn metrics(State(app): State<App>) -> Result<Response, Problem>
     } else {
         app.exposition.text(None)
     };
-    Ok(([(header::CONTENT_TYPE, TEXT), (header::CACHE_CONTROL, HeaderValue::from_static("no-store"))], text).into_response())
+    Ok(([(header::CONTENT_TYPE, TEXT), (header::CACHE_CONTROL, HeaderValue::from_static("no-store"))], text)
+        .into_response())
 }

@@ -44,6 +44,7 @@ mod tail;
 mod tasks;
 mod timed;
 mod tls;
+mod unread;
 
 pub use auth::{Source as TokenSource, TokenFiles};
 pub use duties::DutySettings;

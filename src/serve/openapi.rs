@@ -18,7 +18,7 @@ use super::{
 use crate::{
     show::ask::STORE_QUERIES,
     tables::SIDES,
-    task_api::{ErrorBody, TaskView, Tasks},
+    task_api::{self, ErrorBody, TaskView, Tasks},
 };
 
 /// The kinds of problems.
@@ -180,8 +180,23 @@ fn parameter_schema(route: &Route, param: &Param) -> Value {
         (Place::Query, "limit" | "from") if is_task_api => json!({ "type": "integer", "minimum": 0 }),
         (Place::Query, "limit") => json!({ "type": "integer", "minimum": 1, "maximum": 1_000 }),
         (Place::Query, "reverse") => json!({ "type": "boolean" }),
+        (Place::Query, "at") => json!({ "type": "string", "minLength": 1, "examples": ["17", "-15m"] }),
+        (Place::Query, "cursor") => json!({ "type": "string", "minLength": 1 }),
+        (Place::Query, "statuses") => list(&["enqueued", "processing", "succeeded", "failed", "canceled"].join("|")),
+        (Place::Query, "types") => list(&task_api::TYPES.join("|")),
+        (Place::Query, "uids" | "batchUids" | "canceledBy") => list("[0-9]{1,18}"),
+        (Place::Query, "indexUids") => list("[A-Za-z0-9_-]{1,512}"),
+        (Place::Query, _) if is_task_api => json!({ "type": "string", "pattern": DAY }),
         _ => json!({ "type": "string" }),
     }
+}
+
+/// A day; an RFC 3339 time is taken as well.
+const DAY: &str = "^20[0-9]{2}-0[1-9]-(0[1-9]|1[0-9]|2[0-8])$";
+
+/// Items, separated by commas; or all.
+fn list(item: &str) -> Value {
+    json!({ "type": "string", "pattern": format!("^(\\*|({item})(,({item}))*)$") })
 }
 
 fn query_names() -> Vec<&'static str> {
@@ -199,14 +214,14 @@ struct Shape {
 
 impl Shape {
     fn of(route: &Route, schemas: &mut Schemas) -> Self {
-        let json_body = |schema: Value| {
-            json!({ "required": true, "content": { "application/json": { "schema": schema } } })
-        };
+        let json_body =
+            |schema: Value| json!({ "required": true, "content": { "application/json": { "schema": schema } } });
         let plain = |answer: Value| Self { body: None, answer, meilisearch: false };
         match (route.method, route.path) {
             ("POST", "/v1/commands") => {
                 let mut answer = answer(true, "application/json", json!({ "$ref": "#/components/schemas/Reply" }));
-                let line = json!({ "type": "string", "description": "one answer a line, as `tasklog apply` prints them" });
+                let line =
+                    json!({ "type": "string", "description": "one answer a line, as `tasklog apply` prints them" });
                 answer["content"]["application/x-ndjson"] = json!({ "schema": line });
                 let mut body = json_body(json!({ "$ref": "#/components/schemas/Command" }));
                 let lines = json!({ "type": "string", "description": "one command or transaction a line" });
@@ -368,7 +383,9 @@ impl Schemas {
                 "command": { "const": command.name },
                 "args": { "$ref": format!("#/components/schemas/{args}") },
             });
-            let item = json!({ "type": "object", "required": ["command"], "properties": said });
+            let needs_args = (command.args)().get("required").is_some();
+            let required = if needs_args { json!(["command", "args"]) } else { json!(["command"]) };
+            let item = json!({ "type": "object", "required": required, "properties": said });
             items.push(item.clone());
             commands.push(item);
             answers.push(json!({ "$ref": format!("#/components/schemas/{adds}") }));

@@ -40,9 +40,6 @@ struct Inner {
     challenge: bool,
     #[serde(skip)]
     allow: Option<&'static str>,
-    /// Whether a body stands in the connection that nobody reads.
-    #[serde(skip)]
-    closes: bool,
     /// What the answer reflects, if the store was asked.
     #[serde(skip)]
     position: Option<Position>,
@@ -67,7 +64,6 @@ impl Problem {
             retry_after_s: None,
             challenge: false,
             allow: None,
-            closes: false,
             position: None,
         }))
     }
@@ -113,12 +109,12 @@ impl Problem {
     /// 408: the body did not come in time.
     pub(crate) fn body_too_slow() -> Self {
         let detail = "the request's body did not come in time";
-        Self::new(StatusCode::REQUEST_TIMEOUT, "timeout", "Too slow", detail).with(|problem| problem.closes = true)
+        Self::new(StatusCode::REQUEST_TIMEOUT, "timeout", "Too slow", detail)
     }
 
     /// 413: larger than the bound, which `detail` names.
     pub(crate) fn too_large(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "Too large", detail).with(|problem| problem.closes = true)
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "Too large", detail)
     }
 
     /// 415
@@ -230,9 +226,6 @@ impl IntoResponse for Problem {
         }
         if let Some(allow) = problem.allow {
             headers.insert(header::ALLOW, HeaderValue::from_static(allow));
-        }
-        if problem.closes {
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         if let Some(position) = problem.position {
             headers.insert(POSITION, position.0.into());

@@ -217,7 +217,7 @@ pub fn routes() -> Vec<Route> {
             method: "GET",
             path: "/openapi.json",
             about: "this interface, as OpenAPI 3.1",
-            access: Access::Open,
+            access: Access::Read,
             params: vec![],
             handler: get(openapi::openapi),
         },

@@ -43,7 +43,7 @@ struct Ended {
 }
 
 /// Begins to answer a stream.
-pub(crate) fn answer(asked: &Asked, body: Body) -> Result<Answer, Problem> {
+pub(crate) async fn answer(asked: &Asked, mut body: Body) -> Result<Answer, Problem> {
     let app = &asked.app;
     let store = app.store()?;
     if let Some(why) = store.read_only() {
@@ -57,13 +57,27 @@ pub(crate) fn answer(asked: &Asked, body: Body) -> Result<Answer, Problem> {
     let Ok(permit) = Arc::clone(&app.streams).try_acquire_owned() else {
         return Err(Problem::busy(format!("{} streams are open", app.settings.limits.streams_max)));
     };
+    // A client that asks whether it may go on sends nothing until it is told, and that is told only before the answer.
+    let buffer = match asked.headers.contains_key(header::EXPECT) {
+        true => first_bytes(app, &mut body).await?,
+        false => BytesMut::new(),
+    };
     let (sent, answers) = mpsc::channel(IN_FLIGHT_MAX);
     let (chunks, receiver) = mpsc::channel(CHUNKS_MAX);
-    let reader = Reader { app: app.clone(), body, buffer: BytesMut::new(), bytes: 0, number: 0, sent };
+    let reader = Reader { app: app.clone(), body, bytes: buffer.len() as u64, buffer, number: 0, sent };
     let reading = tokio::spawn(reader.run());
     tokio::spawn(write(app.clone(), answers, chunks, reading, permit));
     let body = Body::new(Channel(receiver));
     Ok(Answer::streaming("application/x-ndjson", body).at(app.seen()))
+}
+
+async fn first_bytes(app: &App, body: &mut Body) -> Result<BytesMut, Problem> {
+    match tokio::time::timeout(app.settings.limits.stream_idle_max, body.frame()).await {
+        Err(_) => Err(Problem::body_too_slow()),
+        Ok(None) => Ok(BytesMut::new()),
+        Ok(Some(Err(error))) => Err(Problem::malformed(format!("reading the body: {error}"))),
+        Ok(Some(Ok(frame))) => Ok(frame.into_data().map(BytesMut::from).unwrap_or_default()),
+    }
 }
 
 /// Reads lines and queues them.

@@ -28,9 +28,9 @@ use super::{
     sqlite::{cannot_write, head, of_file, pages},
 };
 use crate::{
-    meters::Rebuilding,
     command::CommandOptions,
     facts::NoteRebuild,
+    meters::Rebuilding,
     rejection::{Error, Rejection},
 };
 

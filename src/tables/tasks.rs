@@ -614,7 +614,10 @@ fn change_status(
     cx.emit::<Tasks>(miroir_id, event)?;
     if to.is_terminal() {
         let started_at = cx.get::<Tasks>(miroir_id)?.and_then(|row| row.started_at);
-        cx.note(meters::Count::TaskEnded { status: to, processed_ms: started_at.map(|started_at| cx.now() - started_at) });
+        cx.note(meters::Count::TaskEnded {
+            status: to,
+            processed_ms: started_at.map(|started_at| cx.now() - started_at),
+        });
     }
     Ok(())
 }

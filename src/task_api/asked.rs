@@ -11,7 +11,7 @@ pub(super) const LIMIT_MAX: usize = 1_000;
 /// Bytes of an index uid.
 const INDEX_UID_BYTES_MAX: usize = 512;
 /// The task types that Meilisearch knows.
-pub(super) const TYPES: [&str; 15] = [
+pub const TYPES: [&str; 15] = [
     "documentAdditionOrUpdate",
     "documentEdition",
     "documentDeletion",
@@ -28,13 +28,8 @@ pub(super) const TYPES: [&str; 15] = [
     "upgradeDatabase",
     "indexCompaction",
 ];
-const STATUSES: [TaskStatus; 5] = [
-    TaskStatus::Enqueued,
-    TaskStatus::Processing,
-    TaskStatus::Succeeded,
-    TaskStatus::Failed,
-    TaskStatus::Canceled,
-];
+const STATUSES: [TaskStatus; 5] =
+    [TaskStatus::Enqueued, TaskStatus::Processing, TaskStatus::Succeeded, TaskStatus::Failed, TaskStatus::Canceled];
 /// Every parameter, as Meilisearch lists them.
 pub(super) const PARAMS: [&str; 15] = [
     "limit",
@@ -133,8 +128,7 @@ impl Asked {
             "from" => self.from = Some(integer("invalid_task_from", name, value)?),
             "reverse" => {
                 let why = || format!("could not parse `{value}` as a boolean, expected either `true` or `false`");
-                self.reverse =
-                    value.parse().map_err(|_| ApiError::invalid("invalid_task_reverse", name, why()))?;
+                self.reverse = value.parse().map_err(|_| ApiError::invalid("invalid_task_reverse", name, why()))?;
             }
             "uids" => self.uids = items(value, |item| integer("invalid_task_uids", name, item))?,
             "statuses" => self.statuses = items(value, |item| status(name, item))?,
@@ -169,9 +163,7 @@ fn integers(code: &'static str, name: &str, value: &str) -> Result<bool, ApiErro
 
 fn integer(code: &'static str, name: &str, text: &str) -> Result<u64, ApiError> {
     // As Meilisearch: 32 bits, here 64, since positions have as many.
-    text.parse().map_err(|_| {
-        ApiError::invalid(code, name, format!("could not parse `{text}` as a positive integer"))
-    })
+    text.parse().map_err(|_| ApiError::invalid(code, name, format!("could not parse `{text}` as a positive integer")))
 }
 
 fn status(name: &str, text: &str) -> Result<TaskStatus, ApiError> {
@@ -212,9 +204,8 @@ fn instant(code: &'static str, name: &str, text: &str) -> Result<Option<Millis>,
     // A plus sign that was not escaped has become a space.
     let at = text.replace(' ', "+").parse::<Timestamp>().ok().or_else(day);
     let at = at.ok_or_else(|| {
-        let why = format!(
-            "`{text}` is an invalid date-time. It should follow the YYYY-MM-DD or RFC 3339 date-time format."
-        );
+        let why =
+            format!("`{text}` is an invalid date-time. It should follow the YYYY-MM-DD or RFC 3339 date-time format.");
         ApiError::invalid(code, name, why)
     })?;
     Ok(Some(at.as_millisecond()))

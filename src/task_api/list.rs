@@ -77,6 +77,8 @@ pub fn list(store: &TaskStore, uids: &Uids, asked: &Asked) -> Result<(Tasks, Pos
     })
 }
 
+type Row = Found<TaskRow>;
+
 /// Where a page begins: the order of tasks.
 type Place = (Millis, String);
 
@@ -131,7 +133,7 @@ impl Lister<'_> {
     }
 
     /// The tasks with these uids.
-    fn named(&self, wanted: &[u64]) -> Result<(Vec<Found<TaskRow>>, u64), Error> {
+    fn named(&self, wanted: &[u64]) -> Result<(Vec<Row>, u64), Error> {
         let mut found = Vec::new();
         let mut wanted = wanted.to_vec();
         wanted.sort_unstable();
@@ -152,7 +154,7 @@ impl Lister<'_> {
     }
 
     /// Up to `limit` tasks from a place on; and where it stopped looking, if it did.
-    fn walk(&self, begin: Option<&Place>, limit: usize) -> Result<(Vec<Found<TaskRow>>, Option<Found<TaskRow>>), Error> {
+    fn walk(&self, begin: Option<&Place>, limit: usize) -> Result<(Vec<Row>, Option<Row>), Error> {
         let mut found = Vec::new();
         let mut all = true;
         for scan in self.scans(begin) {
@@ -199,7 +201,7 @@ impl Lister<'_> {
         scans
     }
 
-    fn sort(&self, found: &mut [Found<TaskRow>]) {
+    fn sort(&self, found: &mut [Row]) {
         found.sort_by(|a, b| (a.created_at, &a.miroir_id).cmp(&(b.created_at, &b.miroir_id)));
         if !self.asked.reverse {
             found.reverse();

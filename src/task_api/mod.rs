@@ -16,7 +16,7 @@ mod list;
 mod uids;
 mod view;
 
-pub use asked::Asked;
+pub use asked::{Asked, TYPES};
 pub use error::{ApiError, ErrorBody};
 pub use list::{LOOKED_AT_MAX, Tasks, get, list};
 pub use uids::Uids;

@@ -225,8 +225,18 @@ fn a_page_has_the_members_that_clients_read() {
     let page = serde_json::to_value(page(&store, &[])).unwrap();
     let task = page["results"][0].as_object().unwrap();
     let members = [
-        "uid", "batchUid", "indexUid", "status", "type", "canceledBy", "details", "error", "duration", "enqueuedAt",
-        "startedAt", "finishedAt",
+        "uid",
+        "batchUid",
+        "indexUid",
+        "status",
+        "type",
+        "canceledBy",
+        "details",
+        "error",
+        "duration",
+        "enqueuedAt",
+        "startedAt",
+        "finishedAt",
     ];
     for member in members {
         assert!(task.contains_key(member), "{member}");

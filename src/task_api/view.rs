@@ -89,7 +89,8 @@ pub(super) fn kind(row: &TaskRow) -> Cow<'_, str> {
 /// An error text ends with Meilisearch's code in parentheses, if a node gave one.
 fn error(text: &str) -> TaskError {
     let code = text.strip_suffix(')').and_then(|text| text.rsplit_once('(')).map(|(_, code)| code);
-    let is_code = |code: &&str| code.contains('_') && code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    let is_code =
+        |code: &&str| code.contains('_') && code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
     match code.filter(is_code) {
         Some(code) => body(text.to_owned(), code, "invalid_request"),
         None => body(text.to_owned(), NO_CODE, "internal"),

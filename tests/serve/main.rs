@@ -9,6 +9,7 @@ mod connections;
 mod duties;
 mod endings;
 mod meters;
+mod page;
 mod problems;
 mod redis;
 mod replica;

@@ -43,8 +43,12 @@ fn promtool_finds_nothing_to_say_about_the_metrics() {
     let lease = json!({ "command": "leader_lease.acquire", "args": { "scope": "ilm", "holder": "pod-1" } });
     service.post("/v1/commands", &lease.to_string()).with(200);
     let text = service.get("/metrics").with(200).text;
-    let promtool = Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped())
-        .stderr(Stdio::piped()).spawn();
+    let promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
     let mut promtool = promtool.expect("promtool: apt-get install --no-install-recommends prometheus");
     promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     let checked = promtool.wait_with_output().unwrap();
@@ -80,7 +84,10 @@ fn tasks_are_listed_and_found_as_meilisearch_does() {
     assert_eq!((&failed["total"], &failed["results"][0]["uid"]), (&json!(1), &json!(1)));
     for uid in ["1", "mtask-1"] {
         let task = service.get(&format!("/tasks/{uid}")).with(200).json();
-        assert_eq!((&task["uid"], &task["status"], &task["miroirId"]), (&json!(1), &json!("failed"), &json!("mtask-1")));
+        assert_eq!(
+            (&task["uid"], &task["status"], &task["miroirId"]),
+            (&json!(1), &json!("failed"), &json!("mtask-1"))
+        );
     }
     let missing = service.get("/tasks/3").with(404).json();
     assert_eq!((&missing["code"], &missing["type"]), (&json!("task_not_found"), &json!("invalid_request")));

@@ -104,3 +104,23 @@ fn streams_are_counted_and_have_no_idempotency_key_of_their_own() {
     let key = [NDJSON, ("idempotency-key", "018f4e9a-7b3c-7c1d-9e5f-0123456789ab")];
     service.post_with("/v1/commands", &register("t1"), &key).problem(400, "malformed");
 }
+
+#[test]
+fn a_client_that_asks_first_is_told_to_go_on() {
+    let service = Service::new(&[]);
+    let mut stream = service.connect();
+    let body = register("t1");
+    let head = format!(
+        "POST /v1/commands HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-ndjson\r\nexpect: 100-continue\r\n\
+         content-length: {}\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut told = [0; 25];
+    stream.read_exact(&mut told).unwrap();
+    assert_eq!(&told, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(body.as_bytes()).unwrap();
+    let mut answered = String::new();
+    stream.read_to_string(&mut answered).unwrap();
+    assert!(answered.contains(r#"{"line":1,"ok":true"#), "{answered}");
+}
