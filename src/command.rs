@@ -11,6 +11,7 @@ use tasklog_projections::{AnyRow, Table, TableDef, typed};
 use crate::{
     decision::{Decision, EventIndex, LeaseClaim},
     rejection::{Error, Rejection},
+    text,
 };
 
 /// A command: what somebody wants changed, and the pure decision whether and how.
@@ -216,9 +217,9 @@ impl CommandDef {
             lease: C::LEASE,
             args: || schemars::schema_for!(C),
             answer: || schemars::schema_for!(C::Answer),
-            parse: |args| match serde_json::from_str::<C>(args.get()) {
+            parse: |args| match text::arguments::<C>(args) {
                 Ok(command) => Ok(Box::new(command)),
-                Err(error) => Err(Rejection::invalid(format!("{}: arguments: {error}", C::NAME))),
+                Err(why) => Err(Rejection::invalid(format!("{}: arguments: {why}", C::NAME))),
             },
         }
     }

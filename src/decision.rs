@@ -10,6 +10,7 @@ use tasklog_projections::{AnyRow, At, Cell, Row, Scan, Table, TableDef, TableEve
 use crate::{
     config::Config,
     last_event::{Events, last_event},
+    meters::Count,
     rejection::{Error, Rejection},
     rows::{Rows, Seen},
 };
@@ -59,6 +60,8 @@ pub(crate) struct Made {
     pub(crate) dead: Vec<Entity>,
     /// Whether an event would tell a position that an earlier commit of this batch has yet to be given.
     pub(crate) waits: bool,
+    /// What is counted once this stands.
+    pub(crate) counts: Vec<Count>,
 }
 
 impl Decision<'_> {
@@ -222,6 +225,12 @@ impl Decision<'_> {
         self.made.events.push(event);
         self.rows.put(table, key, after, at.position, self.now);
         Ok(EventIndex(index))
+    }
+
+    /// Has something counted as soon as this decision stands. What comes with an event is forgotten if the command, or its
+    /// transact, leaves none.
+    pub(crate) fn note(&mut self, count: Count) {
+        self.made.counts.push(count);
     }
 
     /// Which event of this commit stands at a position that a row tells; none if it is an earlier commit's.

@@ -17,7 +17,9 @@ use crate::{
     command::{AnyAnswer, AnyCommand, CommandOptions, Completion, ReplyMeta, Subject},
     config::Config,
     decision::{Decision, Made},
-    keep, provisional,
+    keep,
+    meters::{Count, Meters, Sizes},
+    provisional,
     rejection::{Error, Rejection},
     rows::Rows,
     tables::leader_lease,
@@ -192,6 +194,9 @@ pub struct Engine<B> {
     swept_at: Millis,
     /// The newest commit's instant, for readers in this process.
     recorded_at: Arc<AtomicI64>,
+    meters: Arc<Meters>,
+    /// What the last decision has counted once it stands.
+    counts: Vec<Count>,
 }
 
 struct Batch {
@@ -207,6 +212,8 @@ struct Batch {
     /// The real places of the items, once they are known.
     placed: Placed,
     answered: HashMap<CommitId, (ReplyMeta, Vec<String>), RandomState>,
+    /// What is counted with each item that stands.
+    counts: Vec<(Option<usize>, Count)>,
 }
 
 impl<B: Backend> Engine<B> {
@@ -226,6 +233,7 @@ impl<B: Backend> Engine<B> {
             items: Vec::new(),
             placed: Placed::default(),
             answered: HashMap::default(),
+            counts: Vec::new(),
         };
         Ok(Self {
             backend,
@@ -236,6 +244,8 @@ impl<B: Backend> Engine<B> {
             item: None,
             swept_at: 0,
             recorded_at: Arc::new(AtomicI64::new(from.recorded_at)),
+            meters: Arc::new(Meters::new()),
+            counts: Vec::new(),
         })
     }
 
@@ -253,6 +263,18 @@ impl<B: Backend> Engine<B> {
     #[must_use]
     pub fn recorded_at(&self) -> Arc<AtomicI64> {
         Arc::clone(&self.recorded_at)
+    }
+
+    /// The same, counting there.
+    #[must_use]
+    pub fn counting(self, meters: Arc<Meters>) -> Self {
+        Self { meters, ..self }
+    }
+
+    /// What is counted of the commands that this writer runs.
+    #[must_use]
+    pub fn meters(&self) -> Arc<Meters> {
+        Arc::clone(&self.meters)
     }
 
     /// Decides one request and makes it durable, alone.
@@ -322,6 +344,7 @@ impl<B: Backend> Engine<B> {
         self.batch.items.clear();
         self.batch.placed = Placed::default();
         self.batch.answered.clear();
+        self.batch.counts.clear();
         self.item = None;
         // A round that met its bound goes on with the next batch.
         if now >= self.swept_at + SWEEP_INTERVAL_MS && self.sweep(now)? {
@@ -363,6 +386,28 @@ impl<B: Backend> Engine<B> {
     /// # Errors
     /// The rejection, which leaves no event in the batch; or the store's error.
     pub fn decide(&mut self, request: &mut Request) -> Result<Decided, Error> {
+        self.counts.clear();
+        let decided = self.decide_once(request);
+        if !self.counts.is_empty() {
+            self.keep_counts(&decided);
+        }
+        decided
+    }
+
+    /// Keeps what the last decision counts until it stands. A decision that is made again counts anew.
+    fn keep_counts(&mut self, decided: &Result<Decided, Error>) {
+        let changed = match decided {
+            Ok(Decided::Again) => true,
+            Ok(Decided::Reply(reply)) => reply.meta.changed,
+            Ok(Decided::Unsure | Decided::Later) | Err(Error::Store(_)) => return,
+            Err(Error::Rejected(_)) => false,
+        };
+        let item = self.item;
+        let counts = self.counts.drain(..).filter(|count| changed || count.needs_no_event());
+        self.batch.counts.extend(counts.map(|count| (item, count)));
+    }
+
+    fn decide_once(&mut self, request: &mut Request) -> Result<Decided, Error> {
         self.item = None;
         let asked = request.options.command_id;
         if self.backend.shared().is_some() && asked.is_some_and(|id| self.batch.answered.contains_key(&id)) {
@@ -503,6 +548,7 @@ impl<B: Backend> Engine<B> {
         };
         let ran = run_commands(&mut cx, &mut request.commands, request.transact);
         *made = std::mem::take(&mut cx.made);
+        self.counts = std::mem::take(&mut made.counts);
         let Ran { answers, subjects, ended } = ran?;
         if ended {
             // The whole transact is answered by this one: what came before it leaves no trace.
@@ -607,6 +653,9 @@ impl<B: Backend> Engine<B> {
     /// The store's; then nothing of the batch is in it, or as much as the error says.
     pub fn finish(&mut self) -> Result<Finished, StoreError> {
         let finished = if self.backend.shared().is_some() { self.finish_shared() } else { self.finish_alone() };
+        if let Ok(finished) = &finished {
+            self.tell_meters(finished);
+        }
         match &finished {
             Ok(fates) if fates.all_stand() || self.backend.shared().is_some() => {}
             _ => self.abandon(),
@@ -614,8 +663,31 @@ impl<B: Backend> Engine<B> {
         finished
     }
 
+    /// Counts what stands.
+    fn tell_meters(&mut self, finished: &Finished) {
+        for (item, count) in self.batch.counts.drain(..) {
+            if finished.fate(item) == Fate::Stands {
+                self.meters.count(&count);
+            }
+        }
+        self.meters.conflicts(finished.fates.iter().filter(|fate| **fate == Fate::Stale).count());
+    }
+
+    /// Keeps the number of rows of tables that may have very many, once somebody has asked for it.
+    fn keep_sizes(&mut self) -> Result<(), StoreError> {
+        if !self.meters.sizes.wanted() {
+            return Ok(());
+        }
+        for table in Sizes::TABLES {
+            let rows = self.rows.count(table, &mut self.backend)?;
+            self.meters.sizes.keep(table, rows);
+        }
+        Ok(())
+    }
+
     fn finish_alone(&mut self) -> Result<Finished, StoreError> {
         let commits: Vec<_> = self.batch.items.drain(..).map(|item| item.commit).collect();
+        self.keep_sizes()?;
         let Batch { from, now, .. } = &self.batch;
         let outcomes = self.backend.append(*now, &commits, &mut self.rows)?;
         if outcomes.iter().any(Result::is_err) {
@@ -694,6 +766,7 @@ impl<B: Backend> Engine<B> {
     fn abandon(&mut self) {
         self.backend.rollback();
         self.rows.clear();
+        self.meters.sizes.forget();
         self.batch.items.clear();
     }
 }

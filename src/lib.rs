@@ -95,6 +95,7 @@ pub mod generate;
 pub mod keep;
 mod last_event;
 pub mod meilisearch;
+pub mod meters;
 pub mod proof;
 mod provisional;
 pub mod query;
@@ -107,6 +108,7 @@ mod show;
 pub mod size;
 pub mod store;
 pub mod tables;
+pub mod task_api;
 pub mod text;
 pub mod wire;
 

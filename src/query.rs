@@ -13,6 +13,7 @@ use crate::{
     config::Config,
     last_event::{Events, last_event},
     rejection::{Error, Rejection},
+    text,
 };
 
 /// A question about the tables as they are at one moment.
@@ -242,8 +243,8 @@ impl QueryDef {
             about: Q::ABOUT,
             args: || schemars::schema_for!(Q),
             run: |args, read| {
-                let query: Q = serde_json::from_str(args.get())
-                    .map_err(|error| Rejection::invalid(format!("{}: arguments: {error}", Q::NAME)))?;
+                let query: Q = text::arguments(args)
+                    .map_err(|why| Rejection::invalid(format!("{}: arguments: {why}", Q::NAME)))?;
                 let answer = query.answer(read)?;
                 Ok(serde_json::to_string(&answer)
                     .map_err(|error| StoreError::corrupt_store(format!("answer of {}: {error}", Q::NAME)))?)

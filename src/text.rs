@@ -1,5 +1,7 @@
 //! Checks of argument values that every table shares.
 
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use tasklog_log::{Millis, TIME_MS_MAX};
 use tasklog_projections::{Hash32, Json, check_key};
 
@@ -75,4 +77,12 @@ pub fn error(text: &str) -> String {
 #[must_use]
 pub fn cut(text: &str, bytes: usize) -> String {
     text[..text.floor_char_boundary(bytes)].to_owned()
+}
+
+/// Arguments: the members of an object. A list of them without their names, which would be taken for one, is refused.
+pub(crate) fn arguments<T: DeserializeOwned>(args: &RawValue) -> Result<T, String> {
+    if args.get().starts_with('[') {
+        return Err("expected an object, found an array".into());
+    }
+    serde_json::from_str(args.get()).map_err(|error| error.to_string())
 }

@@ -99,7 +99,8 @@ impl Place {
     /// Everything under the prefix but what is of one process, or kept in the background, as text.
     fn contents(&self) -> String {
         let mut keys = self.keys("*");
-        let passing = ["_writer:", "_rebuilding", "_turns", "_tree", "_blob", "_retaining"].map(|name| self.key(name));
+        let passing = ["_writer:", "_rebuilding", "_turns", "_tree", "_blob", "_retaining", "_snapshotting"]
+            .map(|name| self.key(name));
         keys.retain(|key| !passing.iter().any(|name| key.starts_with(name)));
         keys.sort();
         let mut text = String::new();

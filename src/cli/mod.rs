@@ -31,6 +31,8 @@ mod replay;
 mod rows;
 #[cfg(feature = "serve")]
 mod serve;
+#[cfg(feature = "serve")]
+mod serve_parts;
 mod signals;
 mod size;
 mod snapshot;

@@ -3,7 +3,7 @@ use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, CommandFactory, ValueEnum, error::ErrorKind};
 use tracing_subscriber::EnvFilter;
 
-use super::{Cli, Context, Ended, output};
+use super::{Cli, Context, Ended, output, serve_parts::DeploymentArgs};
 use crate::{
     Access, Error, OpenOptions,
     serve::{self, Limits, ServeError, Settings, TlsFiles, TokenFiles, TokenSource},
@@ -32,6 +32,8 @@ pub(crate) struct Serve {
     /// The certificate's private key, PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    #[command(flatten)]
+    deployment: DeploymentArgs,
     #[command(flatten)]
     limits: LimitArgs,
     /// How log lines are written to standard error; TASKLOG_LOG chooses which (such as info,tasklog::requests=debug)
@@ -132,6 +134,9 @@ fn ms(duration: Duration) -> u64 {
 
 impl Serve {
     pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
+        if let Err(why) = self.deployment.refuse() {
+            Cli::command().error(ErrorKind::ValueValidation, why).exit();
+        }
         let access = if self.read_only { Access::Read } else { Access::Write };
         let options = OpenOptions { access, ..OpenOptions::default() };
         let settings = Settings {
@@ -141,6 +146,8 @@ impl Serve {
             tokens: self.tokens.files(),
             show_sensitive: context.out.show_sensitive,
             limits: self.limits.limits(),
+            pod: self.deployment.pod(),
+            duties: self.deployment.duties(),
         };
         match serve::run(context.url.clone(), options, settings) {
             Ok(()) => Ok(Ended::Well),

@@ -65,6 +65,17 @@ impl Lanes {
         self.first.send_blocking(request)
     }
 
+    /// [`Lanes::send_blocking`] from within an async runtime.
+    pub(crate) async fn send_ordered(&self, mut request: Request) -> Result<Pending, Error> {
+        request.ordered = true;
+        self.first.send(request).await
+    }
+
+    /// How many requests and jobs are not answered yet.
+    pub(crate) fn busy(&self) -> usize {
+        self.first.busy() + self.second.as_ref().and_then(|second| second.lane.get()).map_or(0, Committer::busy)
+    }
+
     /// [`Committer::jobs`] of the first lane: for work on the connection of a store that has one writer.
     pub(crate) fn jobs(&self) -> Result<Jobs, StoreError> {
         self.first.jobs()
@@ -83,7 +94,7 @@ impl Lanes {
 
     fn lane(&self, request: &Request) -> &Committer {
         let Some(second) = &self.second else { return &self.first };
-        let busy = self.first.busy() + second.lane.get().map_or(0, Committer::busy);
+        let busy = self.busy();
         let seen = self.crowded_at.load(Ordering::Relaxed);
         if busy < CROWD && seen == 0 {
             return &self.first;

@@ -43,6 +43,7 @@ struct Waiting {
     /// The request as it was before its last round, if a round changes it.
     before: Option<Request>,
     answer: oneshot::Sender<Answer>,
+    accepted: Instant,
     /// The async runtime that the caller waits in, if it has worker threads.
     runtime: Option<Handle>,
     attempts: usize,
@@ -158,8 +159,16 @@ impl Committer {
     fn waiting(&self, request: Request) -> (Waiting, Pending) {
         let (sender, answer) = oneshot::channel();
         let busy = Busy::new(&self.busy);
-        let waiting =
-            Waiting { request, before: None, answer: sender, runtime: None, attempts: 0, put_off: None, busy };
+        let waiting = Waiting {
+            request,
+            before: None,
+            answer: sender,
+            accepted: Instant::now(),
+            runtime: None,
+            attempts: 0,
+            put_off: None,
+            busy,
+        };
         (waiting, Pending { answer, busy: Arc::clone(&self.busy) })
     }
 

@@ -233,11 +233,17 @@ impl<B: Backend> Writer<B> {
 
     /// Answers what stands, and puts the rest in front of what waits.
     fn settle(&mut self, finished: &Finished, made: Vec<Made>, later: Vec<Waiting>) {
+        let meters = self.engine.meters();
+        meters.group(made.len());
+        let durable = Instant::now();
         let mut answered = Vec::with_capacity(made.len());
         let mut carried = Vec::new();
         for Made { mut waiting, item, answer } in made {
             match (finished.fate(item), answer) {
                 (Fate::Stands, Some(Ok(mut reply))) => {
+                    if reply.meta.changed && !reply.meta.repeated {
+                        meters.appended(durable.saturating_duration_since(waiting.accepted));
+                    }
                     let answer = self.engine.complete(&mut reply, item).map(|()| reply);
                     answered.push((waiting, answer.map_err(Error::from)));
                 }

@@ -39,7 +39,8 @@ pub(crate) async fn admit(
 
 /// Logs what was asked and how it ended: never a token, a key or a body. A connection in which a body stands that nobody has
 /// read is said to be closed, so that nobody sends another request into it.
-pub(crate) async fn watch(request: Request, next: Next) -> Response {
+pub(crate) async fn watch(State(app): State<App>, request: Request, next: Next) -> Response {
+    let in_flight = app.exposition.request();
     let began = Instant::now();
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
@@ -47,6 +48,7 @@ pub(crate) async fn watch(request: Request, next: Next) -> Response {
     let unread = request.extensions().get::<Unread>().cloned().unwrap_or_default();
     let mut response = next.run(request.map(|body| unread.watch(body))).await;
     let status = response.status();
+    in_flight.answered(route, status.as_u16());
     let goes_on = response.extensions().get::<GoesOn>().is_some();
     if unread.is_left() && !goes_on {
         response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));

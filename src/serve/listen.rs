@@ -1,6 +1,6 @@
 //! Connections: accepted up to a bound, each with its own bounds of size and time.
 
-use std::{convert::Infallible, future::poll_fn, io, pin::Pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::poll_fn, io, sync::Arc, time::Duration};
 
 use axum::{Router, response::Response};
 use hyper::{Request, body::Incoming, server::conn::http1, service::Service};
@@ -118,7 +118,7 @@ where
     let ended = tokio::select! {
         ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => ended,
         () = app.stopping() => {
-            Pin::new(&mut connection).graceful_shutdown();
+            std::pin::Pin::new(&mut connection).graceful_shutdown();
             poll_fn(|cx| connection.poll_without_shutdown(cx)).await
         }
     };

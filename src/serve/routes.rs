@@ -3,12 +3,12 @@
 use axum::{
     Router,
     extract::DefaultBodyLimit,
-    middleware::{from_fn, from_fn_with_state},
+    middleware::from_fn_with_state,
     routing::{MethodRouter, get, post},
 };
 
 pub use super::auth::Access;
-use super::{commands, events, guard, health, history, info, queries, state::App, tables};
+use super::{commands, events, guard, health, history, info, metrics, openapi, queries, state::App, tables, tasks};
 
 /// A route: everything that the router, the documentation and the machine-readable description need to know of it.
 pub struct Route {
@@ -174,6 +174,55 @@ pub fn routes() -> Vec<Route> {
         },
         Route {
             method: "GET",
+            path: "/tasks",
+            about: "tasks in the shape of Meilisearch's task API",
+            access: Access::Read,
+            params: vec![
+                query("limit", "at most this many tasks; 20 if absent"),
+                query("from", "the uid of the first task"),
+                query("reverse", "true: the oldest first"),
+                query("batchUids", "no task here has one"),
+                query("uids", "only these, separated by commas"),
+                query("canceledBy", "no task here has one"),
+                query("types", "only these, separated by commas"),
+                query("statuses", "only these, separated by commas"),
+                query("indexUids", "only these, separated by commas"),
+                query("afterEnqueuedAt", "an RFC 3339 time or a date"),
+                query("beforeEnqueuedAt", "an RFC 3339 time or a date"),
+                query("afterStartedAt", "an RFC 3339 time or a date"),
+                query("beforeStartedAt", "an RFC 3339 time or a date"),
+                query("afterFinishedAt", "an RFC 3339 time or a date"),
+                query("beforeFinishedAt", "an RFC 3339 time or a date"),
+                MIN_POSITION,
+            ],
+            handler: get(tasks::list),
+        },
+        Route {
+            method: "GET",
+            path: "/tasks/{uid}",
+            about: "one task in the shape of Meilisearch's task API",
+            access: Access::Read,
+            params: vec![path("uid", "the task's uid, or its miroir_id"), MIN_POSITION],
+            handler: get(tasks::one),
+        },
+        Route {
+            method: "GET",
+            path: "/metrics",
+            about: "metrics in Prometheus' text format",
+            access: Access::Metrics,
+            params: vec![],
+            handler: get(metrics::metrics),
+        },
+        Route {
+            method: "GET",
+            path: "/openapi.json",
+            about: "this interface, as OpenAPI 3.1",
+            access: Access::Read,
+            params: vec![],
+            handler: get(openapi::openapi),
+        },
+        Route {
+            method: "GET",
             path: "/healthz",
             about: "the process is alive",
             access: Access::Open,
@@ -214,7 +263,7 @@ pub(crate) fn router(app: &App, listener: Listener) -> Router {
     router
         .fallback(guard::no_such_path)
         .method_not_allowed_fallback(guard::method_not_allowed)
-        .layer(from_fn(guard::watch))
+        .layer(from_fn_with_state(app.clone(), guard::watch))
         // Bodies are bounded where they are read.
         .layer(DefaultBodyLimit::disable())
         .with_state(app.clone())

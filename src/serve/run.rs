@@ -12,6 +12,7 @@ use tokio::{
 use super::{
     Settings,
     auth::Tokens,
+    duties::Duties,
     listen::accept,
     routes::{Listener, router},
     state::{App, Phase, Shared},
@@ -137,6 +138,7 @@ async fn serve(app: &App, options: OpenOptions, tls: Option<Arc<Tls>>) -> Result
     });
     tokio::pin!(opening);
     let mut opened = false;
+    let mut duties = None;
     loop {
         tokio::select! {
             done = &mut opening, if !opened => {
@@ -146,6 +148,7 @@ async fn serve(app: &App, options: OpenOptions, tls: Option<Arc<Tls>>) -> Result
                     app.enter(Phase::Stopping);
                     return Err(error.into());
                 }
+                duties = start_duties(app)?;
             }
             told = signals.next() => match told {
                 Told::ReadAnew => {
@@ -159,6 +162,8 @@ async fn serve(app: &App, options: OpenOptions, tls: Option<Arc<Tls>>) -> Result
         }
     }
     app.enter(Phase::Stopping);
+    // Each ends after the command that it is at.
+    let duties = tokio::task::spawn_blocking(move || drop(duties));
     let shutdown_max = app.settings.limits.shutdown_max;
     tracing::info!("stopping: answering what was accepted");
     tokio::select! {
@@ -171,7 +176,19 @@ async fn serve(app: &App, options: OpenOptions, tls: Option<Arc<Tls>>) -> Result
             std::process::exit(status);
         }
     }
+    if tokio::time::timeout(THREADS_MAX, duties).await.is_err() {
+        tracing::warn!("a background duty did not end in time: its lease ends by itself");
+    }
     Ok(())
+}
+
+fn start_duties(app: &App) -> Result<Option<Duties>, ServeError> {
+    match (&app.settings.duties, app.store()) {
+        (Some(settings), Ok(store)) => {
+            Duties::start(store, settings).map(Some).map_err(system("starting threads for background duties"))
+        }
+        _ => Ok(None),
+    }
 }
 
 async fn listen(place: SocketAddr) -> Result<TcpListener, ServeError> {

@@ -1,6 +1,6 @@
 use std::{net::SocketAddr, path::PathBuf};
 
-use super::{Limits, TokenFiles};
+use super::{DutySettings, Limits, TokenFiles};
 
 /// How a store is served.
 #[derive(Clone, Debug)]
@@ -17,6 +17,10 @@ pub struct Settings {
     pub show_sensitive: bool,
     /// What clients may make the process keep.
     pub limits: Limits,
+    /// The name under which this process, or the orchestrator beside it, holds leases: `miroir_leader` is about it.
+    pub pod: String,
+    /// The background duties; without, somebody else does them.
+    pub duties: Option<DutySettings>,
 }
 
 /// A certificate chain and its private key, both PEM.

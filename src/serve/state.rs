@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{Settings, auth::Tokens, cursor::CursorKey, feed::Feed, problem::Problem};
-use crate::{Error, Rejection, StoreUrl, TaskStore, store::When};
+use crate::{Error, Rejection, StoreUrl, TaskStore, meters::Exposition, store::When, task_api::Uids};
 
 /// Looks at the process's health at one time.
 const PROBES_MAX: usize = 2;
@@ -74,6 +74,8 @@ pub(crate) struct Shared {
     pub(crate) tails: Arc<Semaphore>,
     pub(crate) streams: Arc<Semaphore>,
     pub(crate) feed: Feed,
+    pub(crate) exposition: Exposition,
+    pub(crate) uids: Uids,
     /// The newest position that an answer of this process was about.
     seen: AtomicU64,
 }
@@ -96,6 +98,8 @@ impl Shared {
             tails: Arc::new(Semaphore::new(limits.tails_max)),
             streams: Arc::new(Semaphore::new(limits.streams_max)),
             feed: Feed::default(),
+            exposition: Exposition::new(settings.pod.clone()),
+            uids: Uids::default(),
             seen: AtomicU64::new(0),
             settings,
         })

@@ -36,6 +36,7 @@ impl TaskStore {
         let snapshots = self.snapshots()?;
         let inner = Inner {
             committer: None,
+            meters: None,
             read_only: Some(format!("a store as of event {} takes no commands", moment.at.position)),
             read: ReadSide::At(Box::new(AtRead::new(Arc::clone(&self.inner), moment, passed_over, snapshots))),
             clock: Arc::clone(&self.inner.clock),

@@ -19,10 +19,12 @@ mod redis_copy;
 mod replica;
 mod retention;
 mod scratch;
+mod sizes;
 pub(crate) mod snapshots;
 pub mod sqlite;
 mod tree;
 mod trim;
+mod turn;
 mod url;
 
 pub use at::{Differed, ParseWhenError, Scope, When};
@@ -68,6 +70,7 @@ use crate::{
     config::Config,
     engine::{Answers, AnyReply, Engine, Request},
     follow::{FollowOptions, Follower, MemorySource, OpenedSource, open_source},
+    meters::{Meters, Rebuilding},
     query::{Query, Reader},
     rejection::{Error, Rejection},
 };
@@ -135,6 +138,7 @@ struct Inner {
     // writer's can. Then the committer finishes what was accepted, while the lock still stands.
     read: ReadSide,
     committer: Option<Lanes>,
+    meters: Option<Arc<Meters>>,
     read_only: Option<String>,
     clock: Arc<dyn Clock>,
     actor: Arc<str>,
@@ -206,13 +210,16 @@ impl TaskStore {
         let read = ReadSide::Memory(backend.clone());
         let kept = Kept::of(&read);
         let (config, actor) = (options.config.clone(), Arc::clone(&options.actor));
-        let committer = Committer::start(move || Engine::new(backend, config, actor))?;
+        let meters = Arc::new(Meters::new());
+        let counting = Arc::clone(&meters);
+        let committer = Committer::start(move || Ok(Engine::new(backend, config, actor)?.counting(counting)))?;
         let mut duties = Duties::default();
         Maker::begin(&mut duties, &read, &kept, options.snapshot_every);
         let inner = Inner {
             background: duties.start()?,
             kept,
             committer: Some(Lanes::one(committer)),
+            meters: Some(meters),
             read_only: None,
             read,
             clock: options.clock,
@@ -228,9 +235,11 @@ impl TaskStore {
         let redis::Prepared { read, recording, writer } = redis::prepare(url, &options)?;
         let (config, actor) = (options.config.clone(), Arc::clone(&options.actor));
         let read_only = writer.is_none().then(|| format!("{url}: it was opened for reading"));
+        let meters = writer.as_ref().map(|_| Arc::new(Meters::new()));
+        let counting = meters.clone().unwrap_or_default();
         let start = move |writer: RedisBackendOptions| {
-            let (config, actor) = (config.clone(), Arc::clone(&actor));
-            Committer::start(move || Engine::new(RedisBackend::open(writer)?, config, actor))
+            let (config, actor, counting) = (config.clone(), Arc::clone(&actor), Arc::clone(&counting));
+            Committer::start(move || Ok(Engine::new(RedisBackend::open(writer)?, config, actor)?.counting(counting)))
         };
         let lanes = |writer: RedisBackendOptions| -> Result<Lanes, Error> {
             let (recording, another) = (writer.is_recording(), writer.another());
@@ -256,6 +265,7 @@ impl TaskStore {
         let inner = Inner {
             committer: writer.map(lanes).transpose()?,
             background: duties.start()?,
+            meters,
             kept,
             read_only,
             read,
@@ -291,7 +301,11 @@ impl TaskStore {
             ReadSide::Sqlite(Pool::new(path, tasklog_log::sqlite::connection::Access::Read, prepared.clock.clone()));
         let (config, actor) = (options.config.clone(), Arc::clone(&options.actor));
         let (file, conn, clock) = (path.to_owned(), prepared.conn, Arc::clone(&prepared.clock));
-        let committer = Committer::start(move || Engine::new(SqliteBackend::on(&file, conn, clock)?, config, actor))?;
+        let meters = Arc::new(Meters::new());
+        let counting = Arc::clone(&meters);
+        let committer = Committer::start(move || {
+            Ok(Engine::new(SqliteBackend::on(&file, conn, clock)?, config, actor)?.counting(counting))
+        })?;
         let kept = Kept::of(&read);
         let mut duties = Duties::default();
         if options.keep_tree {
@@ -303,6 +317,7 @@ impl TaskStore {
             background: duties.start()?,
             kept,
             committer: Some(Lanes::one(committer)),
+            meters: Some(meters),
             read_only: None,
             read,
             clock: prepared.clock,
@@ -342,6 +357,7 @@ impl TaskStore {
             background: None,
             kept: Kept::of(&read),
             committer: None,
+            meters: None,
             read_only: Some(format!("{}: {why}", path.display())),
             read,
             clock: options.clock,
@@ -360,6 +376,7 @@ impl TaskStore {
             background: None,
             kept: Kept::of(&read),
             committer: None,
+            meters: None,
             read_only: Some(why),
             read,
             clock,
@@ -482,9 +499,8 @@ impl TaskStore {
     ///
     /// # Errors
     /// `read_only` or `unavailable`.
-    pub async fn enqueue(&self, mut request: Request) -> Result<QueuedAnswer, Error> {
-        request.ordered = true;
-        Ok(QueuedAnswer(self.committer()?.send(request).await?))
+    pub async fn enqueue(&self, request: Request) -> Result<QueuedAnswer, Error> {
+        Ok(QueuedAnswer(self.committer()?.send_ordered(request).await?))
     }
 
     fn committer(&self) -> Result<&Lanes, StoreError> {
@@ -514,6 +530,14 @@ impl TaskStore {
     /// # Errors
     /// `look`'s, and the store's.
     pub fn read_tables<T>(&self, look: impl FnOnce(&Reader<'_>) -> Result<T, Error>) -> Result<T, Error> {
+        self.look(|read, _| look(read))
+    }
+
+    /// [`TaskStore::read_tables`], with the log beside the rows.
+    ///
+    /// # Errors
+    /// `look`'s, and the store's.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&Reader<'_>, &dyn Log) -> Result<T, Error>) -> Result<T, Error> {
         self.read(|log, view| {
             // The writer of this process knows the last instant; elsewhere the log has to be asked.
             let now = match &self.inner.committer {
@@ -522,7 +546,7 @@ impl TaskStore {
                 Some(committer) => self.inner.clock.now().max(committer.recorded_at()),
                 None => log.now()?,
             };
-            look(&Reader::new(view, now, &self.inner.config).with_log(log))
+            look(&Reader::new(view, now, &self.inner.config).with_log(log), log)
         })
     }
 
@@ -649,10 +673,18 @@ impl TaskStore {
     pub fn repair(
         &self,
         tables: &[&'static tasklog_projections::TableDef],
-        note: impl FnMut(Position),
+        mut note: impl FnMut(Position),
     ) -> Result<Repairs, Error> {
         match &self.inner.read {
-            ReadSide::Redis(read) => Ok(redis::rebuild(read.url(), tables, Begin::AtTheStart, note)?),
+            ReadSide::Redis(read) => {
+                let rebuilding = Rebuilding::begin(self.head()?);
+                let repairs = redis::rebuild(read.url(), tables, Begin::AtTheStart, |position| {
+                    rebuilding.at(position);
+                    note(position);
+                })?;
+                rebuilding.done();
+                Ok(repairs)
+            }
             _ => Err(Rejection::invalid("only a store in Redis is repaired in place: see tasklog rebuild").into()),
         }
     }

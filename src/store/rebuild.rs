@@ -31,6 +31,7 @@ use super::{
 use crate::{
     command::CommandOptions,
     facts::NoteRebuild,
+    meters::Rebuilding,
     rejection::{Error, Rejection},
 };
 
@@ -104,7 +105,11 @@ pub(super) fn rebuild_alone(
         rebuild_alone(path, conn, &[&facts::DEF], begin, note)?;
     }
     let until = head(conn, Head::Log)?;
-    let filled = fill(path, conn, tables, &until, begin, note)?;
+    let rebuilding = Rebuilding::begin(until.position);
+    let filled = fill(path, conn, tables, &until, begin, &mut |position| {
+        rebuilding.at(position);
+        note(position);
+    })?;
     let same = tables.iter().copied().filter(|table| is_current(conn, table));
     let differed = count_differences(conn, same, until.recorded_at)?;
     let transaction = connection::begin(conn)?;
@@ -112,6 +117,7 @@ pub(super) fn rebuild_alone(
     Following::note_snapshot(conn, filled.began)?;
     transaction.commit()?;
     drop_shadow(conn)?;
+    rebuilding.done();
     Ok(Rebuilt { position: until.position, differed, ..filled })
 }
 
@@ -308,6 +314,11 @@ impl TaskStore {
             }
         };
         let conn = pool.open()?;
+        let rebuilding = Rebuilding::begin(self.head()?);
+        let mut note = |position| {
+            rebuilding.at(position);
+            note(position);
+        };
         let owned = tables.to_vec();
         let (begun, passing_over) = self.exclusive(Touches::NoRows, move |conn| {
             let until = head(conn, Head::Log)?;
@@ -332,6 +343,7 @@ impl TaskStore {
                 note(position);
                 while !self.exclusive(Touches::NoRows, |conn| remove_old(conn, SLICE_ROWS))? {}
                 self.note_rebuilds()?;
+                rebuilding.done();
                 return Ok(Rebuilt { position, resumed: begun.at.position, ..Rebuilt::default() });
             }
         }

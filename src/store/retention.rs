@@ -3,21 +3,20 @@
 use std::{sync::Arc, time::Duration};
 
 use tasklog_log::{
-    Log, Position, StoreError,
+    Log, Position,
     archive::{Manifest, SEGMENT_EVENTS_DEFAULT, Sealing, SegmentInfo},
-    redis::Link,
     sqlite::SqliteLog,
 };
 use tasklog_projections::{
     View,
     facts::{AGE, ARCHIVE, EVENTS},
 };
-use uuid::Uuid;
 
 use super::{
     ReadSide, TaskStore, archive,
     background::{Duties, Duty, Next, Stop, Whose},
     trim::{Facts, Keep, Trimmed},
+    turn::Turn,
 };
 use crate::{
     blobs::place_name,
@@ -156,7 +155,7 @@ impl TaskStore {
         let retention = self.retention()?;
         let Some(url) = retention.archive.as_ref().filter(|_| retention.is_on()) else { return Ok(None) };
         let keep = retention.keep;
-        let Some(_turn) = self.take_turn()? else { return Ok(None) };
+        let Some(_turn) = Turn::take(&self.inner.read, "_retaining", TURN)? else { return Ok(None) };
         let mut segments = 0;
         let how = Sealing {
             segment_events: segment_events.unwrap_or(SEGMENT_EVENTS_DEFAULT),
@@ -180,32 +179,6 @@ impl TaskStore {
         }
         retained.trimmed = Some(self.trim(&keep)?);
         Ok(Some(retained))
-    }
-
-    /// The right to a round where several processes write.
-    fn take_turn(&self) -> Result<Option<Turn>, Error> {
-        let ReadSide::Redis(read) = &self.inner.read else { return Ok(Some(Turn(None))) };
-        let (key, token) = (format!("{}:_retaining", read.url().prefix), Uuid::now_v7().to_string());
-        read.with(|log, _| {
-            let link = Arc::clone(log.link());
-            let taken: Option<String> = link.call(|conn| {
-                let ms = TURN.as_millis() as u64;
-                redis::cmd("SET").arg(&key).arg(&token).arg("NX").arg("PX").arg(ms).query(conn)
-            })?;
-            Ok(taken.map(|_| Turn(Some((link, key.clone())))))
-        })
-    }
-}
-
-/// A turn; in Redis it is a key that expires. Nothing depends on it: two rounds at once do the same.
-struct Turn(Option<(Arc<Link>, String)>);
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        if let Some((link, key)) = &self.0 {
-            // It ends by itself, later.
-            let _: Result<(), StoreError> = link.call(|conn| redis::cmd("DEL").arg(key).exec(conn));
-        }
     }
 }
 

@@ -21,6 +21,7 @@ use super::{
     TaskStore,
     background::{Duties, Duty, Next, Stop},
     pool::ReadSide,
+    turn::Turn,
 };
 use crate::{
     blobs::{DirBlobs, RedisBlobs},
@@ -31,6 +32,8 @@ use crate::{
 pub const SNAPSHOT_EVERY_DEFAULT: u64 = 100_000;
 /// How often the head is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// How long one process has the right to make a snapshot in Redis; one that was killed is replaced then.
+const TURN: Duration = Duration::from_secs(60);
 /// How long it waits after a failure.
 const AFTER_FAILURE: Duration = Duration::from_secs(30);
 /// A snapshot of up to so many bytes waits in memory until it is complete, a larger one in a temporary file.
@@ -236,6 +239,8 @@ impl Maker {
         if self.newest.is_some_and(|newest| newest.0 + self.every / 2 > due.0) {
             return Ok(());
         }
+        // What another process is making is found when it is done.
+        let Some(_turn) = Turn::take(&self.read, "_snapshotting", TURN)? else { return Ok(()) };
         let options = MakeOptions { through: Some(due), stop: &|| stop.is_asked(), ..MakeOptions::default() };
         let info = make(&self.read, &snapshots, options)?;
         tracing::debug!(snapshot = info.name, bytes = info.bytes, "made a snapshot");

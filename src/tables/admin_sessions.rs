@@ -17,6 +17,7 @@ use tasklog_projections::{
 use crate::{
     command::Command,
     decision::Decision,
+    meters,
     query::{Query, Reader},
     rejection::{Error, Rejection},
     tables::{Nothing, living, side},
@@ -95,6 +96,7 @@ impl Command for Open {
             source_ip: self.source_ip.clone(),
         };
         cx.emit::<AdminSessions>(&session_id, event)?;
+        cx.note(meters::Count::AdminSessionOpened);
         Ok(Opened { session_id, csrf_token, expires_at })
     }
 }

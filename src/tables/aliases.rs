@@ -20,6 +20,7 @@ use tasklog_projections::{
 use crate::{
     command::Command,
     decision::Decision,
+    meters::Count,
     query::{Query, Reader},
     rejection::{Error, Rejection},
     tables::side,
@@ -409,6 +410,7 @@ pub fn flip(cx: &mut Decision<'_>, row: &AliasRow, target: &str, why: &str) -> R
         why: why.into(),
     };
     cx.emit::<Aliases>(name, event)?;
+    cx.note(Count::AliasFlipped(name.clone()));
     Ok(to_version)
 }
 
@@ -441,6 +443,7 @@ pub fn change_targets(
         why,
     };
     cx.emit::<Aliases>(name, event)?;
+    cx.note(Count::AliasFlipped(name.clone()));
     Ok(to_version)
 }
 

@@ -19,6 +19,7 @@ use tasklog_projections::{
 use crate::{
     command::Command,
     decision::Decision,
+    meters::Count,
     query::{Query, Reader},
     rejection::{Error, Rejection},
     tables::{canaries::no_canary, side},
@@ -78,9 +79,9 @@ impl Command for Record {
     fn decide(&mut self, cx: &mut Decision<'_>) -> Result<Recorded, Error> {
         self.check()?;
         let Self { canary_id, ran_at, .. } = self;
-        if cx.get::<Canaries>(canary_id)?.is_none() {
+        let Some(canary) = cx.get::<Canaries>(canary_id)? else {
             return Err(no_canary(canary_id));
-        }
+        };
         let key = tasklog_projections::pair(canary_id, &ran_at.to_string());
         cx.subject::<CanaryRuns>(&key);
         if let Some(row) = cx.get::<CanaryRuns>(&key)? {
@@ -97,6 +98,12 @@ impl Command for Record {
         let stay = if kept { limit - 1 } else { limit };
         if kept {
             cx.emit::<CanaryRuns>(&key, self.event(history_limit))?;
+            cx.note(Count::CanaryRan {
+                canary: canary.name.clone(),
+                result: self.status,
+                latency_ms: self.latency_ms,
+                failed: self.failed_assertions_json.clone(),
+            });
         }
         // The oldest go first, so that what stays is the newest even where a commit has no room for all victims.
         let victims = runs.iter().skip(stay).rev().take(cx.room());

@@ -15,6 +15,7 @@ use tasklog_projections::{
 use crate::{
     command::Command,
     decision::Decision,
+    meters::{self, KeyHit},
     query::{Query, Reader},
     rejection::{Error, Rejection},
     tables::{Nothing, living, side},
@@ -92,15 +93,18 @@ impl Command for CheckOrRecord {
             source: source.unwrap_or(KeySource::Client),
         };
         cx.emit::<IdempotencyCache>(&key, event)?;
+        cx.note(meters::Count::Key(KeyHit::Miss));
         Ok(KeyAnswer { outcome: KeyOutcome::Miss, miroir_task_id, expires_at })
     }
 }
 
 fn known(cx: &mut Decision<'_>, row: &IdempotencyRow, body_sha256: Hash32) -> Result<KeyAnswer, Error> {
     if row.body_sha256 != body_sha256 {
+        cx.note(meters::Count::Key(KeyHit::Conflict));
         let subject = format!("idempotency key {}: body_sha256", row.key);
         return Err(Rejection::conflict(&subject, body_sha256.to_hex(), row.body_sha256.to_hex()).into());
     }
+    cx.note(meters::Count::Key(KeyHit::Dedup));
     cx.end_transact();
     Ok(KeyAnswer { outcome: KeyOutcome::Dedup, miroir_task_id: row.miroir_task_id.clone(), expires_at: row.expires_at })
 }

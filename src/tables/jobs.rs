@@ -216,7 +216,7 @@ fn next_claimable(cx: &mut Decision<'_>, types: Option<&BTreeSet<String>>) -> Re
 }
 
 /// Claims that are dead at `now`, in the order of their ends.
-fn dead_claims(now: Millis) -> Scan<'static> {
+pub(crate) fn dead_claims(now: Millis) -> Scan<'static> {
     Scan::all("by_claim_expiry").to(Bound::Included(vec![Cell::Integer(now)]))
 }
 

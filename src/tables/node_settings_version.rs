@@ -15,6 +15,7 @@ use tasklog_projections::{
 use crate::{
     command::Command,
     decision::Decision,
+    meters::Count,
     query::{Query, Reader},
     rejection::{Error, Rejection},
     tables::side,
@@ -233,7 +234,11 @@ impl Command for Advance {
         let fingerprint = committed.fingerprint.clone().filter(|_| version == committed.version);
         let event =
             NodeSettingsVerified { from_version, version, fingerprint, cause: (*cause).into(), updated_at: cx.now() };
+        let repaired = event.cause == VerifyCause::DriftRepair;
         cx.emit::<NodeSettingsVersion>(&key, event)?;
+        if repaired {
+            cx.note(Count::DriftRepaired);
+        }
         Ok(Advanced { from_version })
     }
 }

@@ -22,6 +22,7 @@ use tasklog_projections::{
 use crate::{
     command::Command,
     decision::Decision,
+    meters::Count,
     query::{Query, Reader},
     rejection::{Error, Rejection},
     tables::{
@@ -315,6 +316,7 @@ impl Command for Execute {
             term: cx.lease().map_or(0, |lease| lease.term),
         };
         cx.emit::<RolloverPolicies>(name, event)?;
+        cx.note(Count::RolledOver(name.clone()));
         let write_version = aliases::flip(cx, &write, new_index, &aliases::manager(name))?;
         let read_version = match read {
             None => aliases::create_multi(cx, &policy.read_alias, read_targets, name, true)?,

@@ -19,6 +19,7 @@ use tasklog_projections::{
 use crate::{
     command::Command,
     decision::Decision,
+    meters,
     query::{Query, Reader},
     rejection::{Error, Rejection},
     tables::side,
@@ -611,6 +612,13 @@ fn change_status(
 ) -> Result<(), Error> {
     let event = TaskStatusChanged { from, to, error, deciding_nodes, changed_at: cx.now() };
     cx.emit::<Tasks>(miroir_id, event)?;
+    if to.is_terminal() {
+        let started_at = cx.get::<Tasks>(miroir_id)?.and_then(|row| row.started_at);
+        cx.note(meters::Count::TaskEnded {
+            status: to,
+            processed_ms: started_at.map(|started_at| cx.now() - started_at),
+        });
+    }
     Ok(())
 }
 

@@ -6,7 +6,9 @@
 mod support;
 
 mod connections;
+mod duties;
 mod endings;
+mod meters;
 mod page;
 mod problems;
 mod redis;
