@@ -99,7 +99,10 @@ mod provisional;
 pub mod query;
 pub mod rejection;
 pub mod rows;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod shared;
+mod show;
 pub mod size;
 pub mod store;
 pub mod tables;

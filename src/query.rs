@@ -56,6 +56,14 @@ impl<'a> Reader<'a> {
         self.now
     }
 
+    /// What the rows reflect: everything through this position.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn position(&self) -> Result<Position, Error> {
+        Ok(self.view.checkpoint()?.position)
+    }
+
     /// The configuration.
     #[must_use]
     pub fn config(&self) -> &Config {

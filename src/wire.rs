@@ -91,9 +91,13 @@ fn offset(at_ms: u64) -> Result<Millis, Rejection> {
 
 fn malformed(error: &serde_json::Error) -> Rejection {
     let text = error.to_string();
-    // A line is one line: its own number is known to whoever reads the file.
+    // A line of a file is one line: its own number is known to whoever reads the file.
     let what = text.rsplit_once(" at line ").map_or(&*text, |(what, _)| what);
-    Rejection::invalid(format!("column {}: {what}", error.column().max(1)))
+    let column = error.column().max(1);
+    match error.line() {
+        0 | 1 => Rejection::invalid(format!("column {column}: {what}")),
+        line => Rejection::invalid(format!("line {line}, column {column}: {what}")),
+    }
 }
 
 /// A command by its name and arguments.

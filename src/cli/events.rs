@@ -1,9 +1,9 @@
 use std::time::Duration;
 
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tasklog_log::{Commit, Event, Log, Position, READ_EVENTS_MAX};
-use tasklog_projections::{TableDef, table};
+use tasklog_projections::TableDef;
 use tasklog_replay::{Step, history};
 
 use super::{
@@ -14,7 +14,10 @@ use super::{
     output::{self, FAINT, HEAD},
     rows::{parse_table, shown_value},
 };
-use crate::{Error, Rejection, TaskStore};
+use crate::{
+    Error, Rejection, TaskStore,
+    show::events::{event_json, payload, step_json},
+};
 
 /// How long `--follow` waits before it looks whether it was told to stop.
 const FOLLOW_WAIT: Duration = Duration::from_secs(1);
@@ -156,30 +159,12 @@ fn page_between(log: &dyn Log, from: Position, until: Position) -> Result<Vec<Co
     Ok(page)
 }
 
-fn payload(commit_event: &Event, mask: &mut Mask) -> (String, Value) {
-    let Some(table) = table(&commit_event.table) else { return (commit_event.key.to_string(), Value::Null) };
-    // An event that this program cannot decode is shown without its payload; `verify` says why.
-    let text = table
-        .payload_json(commit_event)
-        .unwrap_or_else(|error| json!({ "undecodable": error.to_string() }).to_string());
-    let value = serde_json::from_str(&text).unwrap_or(Value::Null);
-    (mask.key(table, &commit_event.key), mask.payload(table, value))
-}
-
 pub(super) fn show(context: &Context, mask: &mut Mask, commit: &Commit, event: &Event) -> Result<(), Error> {
+    if context.out.json {
+        return context.out.line(event_json(mask, commit, event).to_string());
+    }
     let (key, payload) = payload(event, mask);
     let meta = &commit.meta;
-    if context.out.json {
-        return context.out.line(
-            json!({
-                "position": event.position, "commit_id": meta.id, "recorded_at": commit.recorded_at,
-                "actor": &*meta.actor, "reason": meta.reason, "request_id": meta.request_id,
-                "table": &*event.table, "key": key, "type": &*event.event_type, "type_version": event.type_version,
-                "prev": event.prev, "payload": payload,
-            })
-            .to_string(),
-        );
-    }
     let why = meta.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
     context.out.line(format!(
         "{:>8}  {}  {}{}{}  {}/{key}  {}{} by {}{why}{}",
@@ -214,24 +199,12 @@ impl HistoryArgs {
         let mut mask = Mask::new(context.out.show_sensitive);
         for step in &steps {
             if context.out.json {
-                context.out.line(self.json(step, &mut mask)?)?;
+                context.out.line(step_json(self.table, step, &mut mask)?.to_string())?;
             } else {
                 self.tell(context, step, &mut mask)?;
             }
         }
         Ok(Ended::Well)
-    }
-
-    fn json(&self, step: &Step, mask: &mut Mask) -> Result<String, Error> {
-        let changes = fields::changes_json(self.table, &step.changes, mask)?;
-        let (key, payload) = payload(&step.event, mask);
-        Ok(json!({
-            "position": step.event.position, "commit_id": step.meta.id, "recorded_at": step.recorded_at,
-            "actor": &*step.meta.actor, "reason": step.meta.reason, "request_id": step.meta.request_id,
-            "table": self.table.name, "key": key, "type": &*step.event.event_type, "prev": step.event.prev,
-            "exists": step.exists, "quarantined": step.quarantined, "changes": changes, "payload": payload,
-        })
-        .to_string())
     }
 
     fn tell(&self, context: &Context, step: &Step, mask: &mut Mask) -> Result<(), Error> {

@@ -1,6 +1,6 @@
 //! Fields of rows before and after events, masked, for people and for programs.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use tasklog_log::{CommitMeta, Millis, StoreError};
 use tasklog_projections::{AnyRow, TableDef, cell_json};
 use tasklog_replay::FieldChange;
@@ -11,24 +11,7 @@ use super::{
     rows::shown_value,
 };
 use crate::Error;
-
-/// A field's value, from its JSON text; null where there is no row.
-pub(crate) fn value(table: &TableDef, column: &str, text: Option<&String>, mask: &mut Mask) -> Result<Value, Error> {
-    let Some(text) = text else { return Ok(Value::Null) };
-    let value = serde_json::from_str(text).map_err(|error| StoreError::corrupt_store(error.to_string()))?;
-    Ok(mask.column(table, column, value))
-}
-
-/// What changed, as a JSON object: `{"column": {"old": …, "new": …}}`.
-pub(crate) fn changes_json(table: &TableDef, changes: &[FieldChange], mask: &mut Mask) -> Result<Value, Error> {
-    let mut object = Map::new();
-    for change in changes {
-        let old = value(table, change.column, change.old.as_ref(), mask)?;
-        let new = value(table, change.column, change.new.as_ref(), mask)?;
-        object.insert(change.column.into(), json!({ "old": old, "new": new }));
-    }
-    Ok(Value::Object(object))
-}
+pub(crate) use crate::show::{events::changes_json, rows::field as value};
 
 /// A row as a JSON object, without its rev; null for none.
 pub(crate) fn row_json(table: &TableDef, row: Option<&AnyRow>, mask: &mut Mask) -> Result<Value, Error> {

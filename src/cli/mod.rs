@@ -23,13 +23,14 @@ mod info;
 mod input;
 mod keygen;
 mod maintain;
-mod mask;
 mod output;
 mod proof_files;
 mod prove;
 mod quarantine;
 mod replay;
 mod rows;
+#[cfg(feature = "serve")]
+mod serve;
 mod signals;
 mod size;
 mod snapshot;
@@ -40,7 +41,7 @@ use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::{Access, Error, OpenOptions, StoreUrl, TaskStore, cli::output::Output, wire::ErrorBody};
+use crate::{Access, Error, OpenOptions, StoreUrl, TaskStore, cli::output::Output, show::mask, wire::ErrorBody};
 
 /// An event-sourced task registry: every change is an event in a log, every table a replay away.
 #[derive(Parser)]
@@ -109,6 +110,9 @@ enum Verb {
     Follow(follow::Follow),
     /// Copy a store, byte for byte, and compare both
     Copy(copy::Copy),
+    /// Serve the store over HTTP
+    #[cfg(feature = "serve")]
+    Serve(Box<serve::Serve>),
     /// The catalogue of commands, queries and events, with their JSON Schemas
     Commands(catalogue::Commands),
     /// Make a recorded day of one orchestrator
@@ -175,7 +179,7 @@ impl Context {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    init_tracing();
+    init_tracing(&cli.verb);
     let out = Output::new(cli.json, cli.show_sensitive);
     let context = Context { url: cli.store, out };
     match run(cli.verb, &context) {
@@ -232,6 +236,8 @@ fn run(verb: Verb, context: &Context) -> Result<Ended, Error> {
         Verb::Epoch(verb) => verb.run(context),
         Verb::Follow(verb) => verb.run(context),
         Verb::Copy(verb) => verb.run(context),
+        #[cfg(feature = "serve")]
+        Verb::Serve(verb) => verb.run(context),
         Verb::Commands(verb) => verb.run(context),
         Verb::Generate(verb) => verb.run(context),
         Verb::Archive(verb) => verb.run(context),
@@ -257,8 +263,14 @@ fn run(verb: Verb, context: &Context) -> Result<Ended, Error> {
 }
 
 /// What the library has to say goes to standard error; `TASKLOG_LOG` chooses how much (`info` by default).
-fn init_tracing() {
+fn init_tracing(verb: &Verb) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("TASKLOG_LOG").unwrap_or_else(|_| "info".into());
+    #[cfg(feature = "serve")]
+    if let Verb::Serve(verb) = verb {
+        return verb.init_tracing(filter);
+    }
+    #[cfg(not(feature = "serve"))]
+    let _ = verb;
     let _ = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).without_time().try_init();
 }
 

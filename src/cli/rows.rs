@@ -1,12 +1,18 @@
 use std::ops::ControlFlow;
 
 use clap::Args;
-use serde_json::Value;
-use tasklog_log::{Position, StoreError};
-use tasklog_projections::{AnyRow, Cell, Column, Kind, Scan, TABLES, TableDef, cell_json, table};
+use serde_json::value::RawValue;
+use tasklog_projections::{Cell, Scan, TABLES, TableDef, table};
 
 use super::{Context, Ended, at::AsOf, mask::Mask, output};
-use crate::{Error, Rejection, query::Reader, tables};
+use crate::{
+    Error, Rejection,
+    query::Reader,
+    show::{
+        ask,
+        rows::{condition, fields, object, scan},
+    },
+};
 
 /// Show one row.
 #[derive(Args)]
@@ -82,7 +88,8 @@ impl Get {
 
 impl List {
     pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
-        let wanted = self.conditions.iter().map(|text| condition(self.table, text)).collect::<Result<Vec<_>, _>>()?;
+        let wanted =
+            self.conditions.iter().map(|text| where_column(self.table, text)).collect::<Result<Vec<_>, _>>()?;
         let store = self.as_of.open(context)?;
         let mut mask = Mask::new(context.out.show_sensitive);
         let mut rows = Vec::new();
@@ -122,16 +129,7 @@ impl List {
 
     /// Walks the index whose first columns the conditions fix, or the primary key.
     fn scan(&self, read: &Reader<'_>, wanted: &[(usize, Cell<'static>)]) -> Result<Scan<'static>, Error> {
-        let value =
-            |name: &str| wanted.iter().find(|(at, _)| self.table.columns[*at].name == name).map(|(_, v)| v.clone());
-        let fixed = |columns: &[&str]| columns.iter().map_while(|name| value(name)).collect::<Vec<_>>();
-        let best = self.table.indexes.iter().max_by_key(|index| fixed(index.columns).len());
-        let scan = match best.map(|index| (index.name, fixed(index.columns))) {
-            Some((name, values)) if !values.is_empty() && values.iter().all(|value| *value != Cell::Null) => {
-                Scan::equal(name, values)
-            }
-            _ => Scan::all("pk"),
-        };
+        let scan = scan(self.table, wanted);
         let Some(after) = &self.after else { return Ok(scan) };
         let Some(held) = read.get_any(self.table, after)? else {
             return Err(Rejection::not_found(format!("--after: no row {after:?} in {}", self.table.name)).into());
@@ -144,103 +142,23 @@ impl List {
 
 impl Ask {
     pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
-        if let Some(answer) = self.store_query(context)? {
-            context.out.line(answer)?;
-            return Ok(Ended::Well);
-        }
-        let Some(query) = tables::query(&self.name) else {
+        if !ask::is_query(&self.name) {
             return Err(Rejection::invalid(format!("no query {:?}; `tasklog commands` lists them", self.name)).into());
-        };
-        let args = serde_json::from_str(&self.args)
+        }
+        let args: &RawValue = serde_json::from_str(&self.args)
             .map_err(|error| Rejection::invalid(format!("{}: arguments: {error}", self.name)))?;
         let store = self.as_of.open(context)?;
-        let answer = store.read_tables(|read| (query.run)(args, read))?;
-        let table = tables::SIDES.iter().find(|side| self.name.split('.').next() == Some(side.table.name));
-        let value: Value =
-            serde_json::from_str(&answer).map_err(|error| StoreError::corrupt_store(error.to_string()))?;
-        let mut mask = Mask::new(context.out.show_sensitive);
-        let value = table.map_or(value.clone(), |side| mask.payload(side.table, value));
+        let value = ask::ask(&store, &self.name, args, &mut Mask::new(context.out.show_sensitive))?.value;
         context.out.line(if context.out.json { value.to_string() } else { format!("{value:#}") })?;
         Ok(Ended::Well)
     }
 }
 
-impl Ask {
-    /// The queries about the store as a whole.
-    fn store_query(&self, context: &Context) -> Result<Option<String>, Error> {
-        let answer = match &*self.name {
-            "store.schema_version" => Value::from(self.as_of.open(context)?.schema_version()?),
-            "store.health" => Value::from(self.as_of.open(context)?.health()?.0),
-            "store.counts" => {
-                let counts = self.as_of.open(context)?.counts()?;
-                Value::Object(counts.into_iter().map(|(name, rows)| (name.to_owned(), Value::from(rows))).collect())
-            }
-            _ => return Ok(None),
-        };
-        Ok(Some(answer.to_string()))
-    }
-}
-
-fn condition(table: &'static TableDef, text: &str) -> Result<(usize, Cell<'static>), Error> {
-    let names = || table.columns.iter().map(|column| column.name).collect::<Vec<_>>().join(", ");
+fn where_column(table: &'static TableDef, text: &str) -> Result<(usize, Cell<'static>), Error> {
     let Some((name, value)) = text.split_once('=') else {
         return Err(Rejection::invalid(format!("--where {text}: expected COLUMN=VALUE")).into());
     };
-    let Some(at) = table.column(name) else {
-        return Err(Rejection::invalid(format!("--where {name}: {} has the columns {}", table.name, names())).into());
-    };
-    let value =
-        value_cell(&table.columns[at], value).map_err(|why| Rejection::invalid(format!("--where {name}: {why}")))?;
-    Ok((at, value))
-}
-
-fn value_cell(column: &Column, text: &str) -> Result<Cell<'static>, String> {
-    if text == "null" && column.nullable {
-        return Ok(Cell::Null);
-    }
-    match column.kind {
-        Kind::Integer => text.parse().map(Cell::Integer).map_err(|_| format!("{text:?} is no integer")),
-        Kind::Bool => match text {
-            "0" | "false" => Ok(Cell::Integer(0)),
-            "1" | "true" => Ok(Cell::Integer(1)),
-            _ => Err(format!("{text:?} is neither 0 nor 1")),
-        },
-        Kind::Text | Kind::Json => Ok(Cell::Text(text.to_owned().into())),
-        Kind::Hash => tasklog_projections::Hash32::from_hex(text).map(|hash| Cell::Blob(hash.0.to_vec().into())),
-    }
-}
-
-/// A row's columns and rev, masked.
-fn fields(
-    table: &'static TableDef,
-    row: &AnyRow,
-    rev: Position,
-    mask: &mut Mask,
-) -> Result<Vec<(&'static str, String)>, Error> {
-    let mut fields = Vec::with_capacity(table.columns.len() + 1);
-    for (column, cell) in table.columns.iter().zip(row.cells()) {
-        let json = cell_json(column, &cell).map_err(StoreError::corrupt_store)?;
-        let hidden = !mask_passes(table, column.name, mask) && json.as_str() != "null";
-        let text = if hidden {
-            let value = json.to_value().map_err(StoreError::corrupt_store)?;
-            mask.column(table, column.name, value).to_string()
-        } else {
-            json.to_string()
-        };
-        fields.push((column.name, text));
-    }
-    fields.push(("rev", rev.to_string()));
-    Ok(fields)
-}
-
-fn mask_passes(table: &TableDef, column: &str, mask: &Mask) -> bool {
-    mask.shows() || !table.sensitive.contains(&column)
-}
-
-/// Fields as a JSON object, each value byte for byte.
-fn object(fields: Vec<(&'static str, String)>) -> String {
-    let members = fields.into_iter().map(|(name, value)| format!("\"{name}\":{value}"));
-    format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+    Ok(condition(table, name, value).map_err(|why| Rejection::invalid(format!("--where {name}: {why}")))?)
 }
 
 /// A JSON text as people read it: strings without quotes, null as a dash, instants left as numbers.

@@ -459,6 +459,16 @@ impl TaskStore {
         Ok(QueuedAnswer(self.committer()?.send_blocking(request)?))
     }
 
+    /// Queues a request, waiting for room: requests that one caller queues one after another are decided in that order,
+    /// and stand so in the log.
+    ///
+    /// # Errors
+    /// `read_only` or `unavailable`.
+    pub async fn enqueue(&self, mut request: Request) -> Result<QueuedAnswer, Error> {
+        request.ordered = true;
+        Ok(QueuedAnswer(self.committer()?.send(request).await?))
+    }
+
     fn committer(&self) -> Result<&Lanes, StoreError> {
         self.inner.committer.as_ref().ok_or_else(|| {
             StoreError::ReadOnly(self.inner.read_only.clone().unwrap_or_else(|| "this handle takes no commands".into()))
@@ -688,6 +698,14 @@ impl QueuedAnswer {
     /// The rejection, and the store's errors.
     pub fn wait(self) -> Result<AnyReply, Error> {
         self.0.answer_blocking()
+    }
+
+    /// [`QueuedAnswer::wait`] in an async runtime.
+    ///
+    /// # Errors
+    /// The rejection, and the store's errors.
+    pub async fn answer(self) -> Result<AnyReply, Error> {
+        self.0.answer().await
     }
 }
 

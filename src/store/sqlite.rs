@@ -83,17 +83,22 @@ pub(super) fn prepare(path: &Path, options: &OpenOptions) -> Result<Prepared, St
 
 /// Refuses to open a replica's file for commands.
 pub(super) fn refuse_replica(path: &Path) -> Result<(), StoreError> {
-    if !path.exists() {
-        return Ok(());
-    }
-    // A file that cannot be read here is refused by whoever opens it for writing, which says more.
-    let Ok(conn) = connection::open(path, FileAccess::Read) else { return Ok(()) };
-    let Some(Following { source, since }) = Following::read(&conn)? else { return Ok(()) };
+    let Some(Following { source, since }) = replica_of(path)? else { return Ok(()) };
     let since = jiff::Timestamp::from_millisecond(since).map_or_else(|_| since.to_string(), |at| format!("{at:.0}"));
     Err(StoreError::ReadOnly(format!(
         "{} is a replica of {source} since {since}: send commands there, or open it for reading",
         path.display()
     )))
+}
+
+/// What a file follows; none if it is not there or no replica.
+pub(crate) fn replica_of(path: &Path) -> Result<Option<Following>, StoreError> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    // A file that cannot be read here is refused by whoever opens it for writing, which says more.
+    let Ok(conn) = connection::open(path, FileAccess::Read) else { return Ok(None) };
+    Following::read(&conn)
 }
 
 pub(super) fn of_file(path: &Path, error: StoreError) -> StoreError {

@@ -1,0 +1,74 @@
+//! What every request passes before and after its handler.
+
+use std::time::Instant;
+
+use axum::{
+    extract::{MatchedPath, Request, State},
+    http::header,
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+
+use super::{
+    answer::POSITION,
+    auth::{Access, Caller},
+    problem::Problem,
+    routes::allowed,
+    state::App,
+};
+
+/// Checks the token, and takes one of the places for requests.
+pub(crate) async fn admit(
+    State((app, access)): State<(App, Access)>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    let caller: Caller = app.tokens().admit(request.headers(), access, app.settings.show_sensitive)?;
+    request.extensions_mut().insert(caller);
+    // Whoever looks whether the process is alive is not turned away because it has much to do.
+    if access == Access::Open {
+        return Ok(next.run(request).await);
+    }
+    let Ok(_permit) = app.requests.try_acquire() else {
+        let max = app.settings.limits.requests_max;
+        return Err(Problem::busy(format!("{max} requests are being answered")));
+    };
+    Ok(next.run(request).await)
+}
+
+/// Logs what was asked and how it ended: never a token, a key or a body.
+pub(crate) async fn watch(State(_app): State<App>, request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let route = route.as_deref().unwrap_or("none");
+    let response = next.run(request).await;
+    let status = response.status();
+    let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let position = response.headers().get(POSITION).and_then(|value| value.to_str().ok()).unwrap_or("-");
+    let status_number = status.as_u16();
+    if status.is_server_error() {
+        tracing::warn!(target: "tasklog::requests", %method, route, status = status_number, ms, position, "request");
+    } else {
+        tracing::debug!(target: "tasklog::requests", %method, route, status = status_number, ms, position, "request");
+    }
+    response
+}
+
+/// Nothing is served there.
+pub(crate) async fn no_such_path() -> Problem {
+    Problem::not_found("nothing is served at this path; GET /openapi.json lists what is")
+}
+
+/// Something is served there, in another way.
+pub(crate) async fn method_not_allowed(request: Request) -> Response {
+    let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str).unwrap_or_default();
+    let mut response = Problem::method_not_allowed(allowed(path)).into_response();
+    if request.headers().contains_key(header::CONTENT_LENGTH)
+        || request.headers().contains_key(header::TRANSFER_ENCODING)
+    {
+        // Its body stands in the connection, and nobody reads it.
+        response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+    }
+    response
+}

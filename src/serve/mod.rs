@@ -1,0 +1,46 @@
+//! The store over HTTP, for programs that are not written in Rust: what `apply`, `get`, `list`, `query`, `history` and
+//! `log` do on the command line, in the same words.
+//!
+//! Every write goes through the store's committer, so commands of many clients share one commit. Every read runs on a
+//! thread that may block, and there are only so many of them. Whatever a client can make the process keep (connections,
+//! requests, lines, tails) has a bound in [`Limits`], and what is beyond a bound is told so.
+//!
+//! ```text
+//! listen ─► limits ─► auth ─► route ─► commands ─► committer (group commit)
+//!  (TLS)                        ├────► reads ────► blocking threads ─► TaskStore
+//!                               └────► tails ────► feed: one reader of new commits for all of them
+//! ```
+//!
+//! [`routes::routes`] is the one list of what is served; a new route is one entry there and a handler.
+
+mod answer;
+mod asked;
+mod auth;
+mod body;
+mod channel;
+mod commands;
+mod cursor;
+mod events;
+mod feed;
+mod guard;
+mod health;
+mod history;
+mod info;
+mod limits;
+mod listen;
+mod problem;
+mod queries;
+pub mod routes;
+mod run;
+mod settings;
+mod state;
+mod stream;
+mod tables;
+mod tail;
+mod timed;
+mod tls;
+
+pub use auth::{Source as TokenSource, TokenFiles};
+pub use limits::Limits;
+pub use run::{ServeError, run};
+pub use settings::{Settings, TlsFiles};

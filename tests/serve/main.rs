@@ -1,0 +1,18 @@
+//! The service as its clients meet it: the program as a process on a free port, asked over real connections.
+#![allow(clippy::unwrap_used, missing_docs)]
+#![cfg(all(unix, feature = "serve"))]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod connections;
+mod endings;
+mod problems;
+mod redis;
+mod replica;
+mod routes;
+mod service;
+mod streams;
+mod tails;
+mod tls;
+mod tokens;

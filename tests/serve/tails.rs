@@ -1,0 +1,152 @@
+//! Live tails.
+
+use std::{
+    io::{BufRead, Write},
+    thread,
+};
+
+use serde_json::{Value, json};
+
+use crate::service::{Service, Tail, register};
+
+fn write(service: &Service, ids: std::ops::Range<usize>) {
+    let body: String = ids.map(|at| register(&format!("t{at}")) + "\n").collect();
+    service.post_with("/v1/commands", &body, &[("content-type", "application/x-ndjson")]).with(200);
+}
+
+#[test]
+fn a_tail_tells_what_was_and_what_comes_and_a_new_one_goes_on_where_it_was_cut() {
+    let service = Service::new(&[]);
+    write(&service, 0..30);
+    let mut tail = Tail::open(&service, "/v1/events", "");
+    assert_eq!(tail.ids(20), (1..=20).collect::<Vec<_>>());
+    drop(tail);
+    write(&service, 30..60);
+    let mut tail = Tail::open(&service, "/v1/events", "last-event-id: 20\r\n");
+    assert_eq!(tail.ids(40), (21..=60).collect::<Vec<_>>());
+    thread::scope(|scope| {
+        scope.spawn(|| write(&service, 60..1_060));
+        assert_eq!(tail.ids(1_000), (61..=1_060).collect::<Vec<_>>());
+    });
+    // The header goes before the parameter, and what is told is what a page tells.
+    let mut tail = Tail::open(&service, "/v1/events?after=3", "last-event-id: 1058\r\n");
+    let told: Value = serde_json::from_str(&tail.event().unwrap().data).unwrap();
+    let page = service.get("/v1/events?after=1058&limit=1").json();
+    assert_eq!(told, page["events"][0]);
+}
+
+#[test]
+fn many_tails_hear_the_same() {
+    let service = Service::new(&[]);
+    let mut tails: Vec<_> = (0..50).map(|_| Tail::open(&service, "/v1/events", "")).collect();
+    thread::scope(|scope| {
+        for tail in &mut tails {
+            scope.spawn(|| assert_eq!(tail.ids(500), (1..=500).collect::<Vec<_>>()));
+        }
+        write(&service, 0..500);
+    });
+}
+
+#[test]
+fn a_tail_filters_and_says_how_far_it_is_when_nothing_comes() {
+    let service = Service::new(&["--heartbeat-ms", "50"]);
+    let mut tail = Tail::open(&service, "/v1/events?key=t7", "");
+    write(&service, 0..10);
+    assert_eq!(tail.ids(1), [8]);
+    let heard = tail.next().unwrap();
+    assert_eq!((heard.id, heard.event), (None, None));
+    service.get("/v1/events?table=nothing").problem(400, "malformed");
+}
+
+#[test]
+fn a_tail_masks_what_its_reader_does_not_see() {
+    let service = Service::new(&[]);
+    service.register("t1");
+    let pin =
+        json!({ "command": "sessions.record_write", "args": { "session_id": "secret-session", "mtask_id": "t1" } });
+    service.post("/v1/commands", &pin.to_string()).with(200);
+    let told = Tail::open(&service, "/v1/events?after=1", "").event().unwrap();
+    assert!(!told.data.contains("secret") && told.data.contains("***1"), "{told:?}");
+}
+
+#[test]
+fn a_tail_after_what_the_log_does_not_have_is_refused() {
+    let service = Service::new(&["--min-position-wait-ms", "20"]);
+    service.register("t1");
+    let tail = [("accept", "text/event-stream")];
+    let refused = service.get_with("/v1/events?after=99", &tail);
+    let body = refused.json();
+    refused.problem(409, "conflict");
+    assert_eq!((&body["expected"], &body["actual"]), (&json!("99"), &json!("1")));
+    service.get("/v1/events?after=99").problem(409, "conflict");
+    let from = [("accept", "text/event-stream"), ("last-event-id", "x")];
+    service.get_with("/v1/events", &from).problem(400, "malformed");
+}
+
+#[test]
+fn a_reader_that_takes_nothing_is_cut_off_with_a_reason_and_loses_nothing() {
+    let service = Service::new(&["--tail-stall-ms", "200", "--write-stall-ms", "600000"]);
+    // More than the buffers of both sides hold.
+    let nodes: serde_json::Map<String, Value> = (0..2_000).map(|at| (format!("node-{at:026}"), at.into())).collect();
+    let body: String = (0..400)
+        .map(|at| {
+            let args = json!({ "miroir_id": format!("t{at}"), "node_tasks": nodes });
+            json!({ "command": "tasks.register", "args": args }).to_string() + "\n"
+        })
+        .collect();
+    service.post_with("/v1/commands", &body, &[("content-type", "application/x-ndjson")]).with(200);
+    let mut slow = service.connect();
+    slow.write_all(b"GET /v1/events HTTP/1.1\r\nhost: x\r\naccept: text/event-stream\r\n\r\n").unwrap();
+    service.logs("\"reason\":\"slow\"");
+    let mut tail = Tail::read(slow);
+    let mut last = 0;
+    let end = loop {
+        let sse = tail.event().unwrap();
+        match sse.id {
+            Some(id) => {
+                assert_eq!(id, last + 1);
+                last = id;
+            }
+            None => break sse,
+        }
+    };
+    assert_eq!(end.event.as_deref(), Some("end"));
+    assert_eq!(serde_json::from_str::<Value>(&end.data).unwrap()["reason"], "slow");
+    assert!(last < 400, "it was not slow");
+    let mut again = Tail::open(&service, "/v1/events", &format!("last-event-id: {last}\r\n"));
+    assert_eq!(again.ids(400 - last as usize), (last + 1..=400).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_tail_ends_with_a_reason_when_the_service_stops() {
+    let mut service = Service::new(&[]);
+    service.register("t1");
+    let mut tail = Tail::open(&service, "/v1/events", "");
+    assert_eq!(tail.ids(1), [1]);
+    service.signal("-TERM");
+    let end = tail.event().unwrap();
+    assert_eq!(end.event.as_deref(), Some("end"));
+    assert_eq!(serde_json::from_str::<Value>(&end.data).unwrap()["reason"], "stopping");
+    assert_eq!(service.ended(), Some(0));
+}
+
+#[test]
+fn tails_are_counted() {
+    let service = Service::new(&["--tails-max", "1"]);
+    let _first = Tail::open(&service, "/v1/events", "");
+    service.get_with("/v1/events", &[("accept", "text/event-stream")]).problem(503, "busy");
+    // A page is no tail.
+    service.get("/v1/events").with(200);
+}
+
+#[test]
+fn a_tail_is_a_body_in_chunks_that_proxies_do_not_keep() {
+    let service = Service::new(&[]);
+    let mut stream = service.connect();
+    stream.write_all(b"GET /v1/events HTTP/1.1\r\nhost: x\r\naccept: text/event-stream\r\n\r\n").unwrap();
+    let head: Vec<String> =
+        std::io::BufReader::new(stream).lines().map(Result::unwrap).take_while(|line| !line.is_empty()).collect();
+    for line in ["content-type: text/event-stream", "cache-control: no-store", "transfer-encoding: chunked"] {
+        assert!(head.iter().any(|had| had.eq_ignore_ascii_case(line)), "{line}: {head:?}");
+    }
+}
