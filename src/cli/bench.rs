@@ -57,15 +57,15 @@ struct LoadArgs {
     #[arg(long, hide = true, value_name = "N")]
     tails: Option<usize>,
     /// Events for each tail
-    #[arg(long = "tail-events", hide = true, value_name = "N", default_value_t = 0)]
-    events: u64,
+    #[arg(long, hide = true, value_name = "N", default_value_t = 0)]
+    tail_events: u64,
 }
 
 impl Bench {
     pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
         #[cfg(feature = "serve")]
         if let Some(address) = &self.load.load {
-            let LoadArgs { connections, lives, tails, events, .. } = self.load;
+            let LoadArgs { connections, lives, tails, tail_events: events, .. } = self.load;
             let load = tails.map_or(Load::Commands { connections, lives }, |tails| Load::Tails { tails, events });
             bench::http::load(address, load)?;
             return Ok(Ended::Well);

@@ -45,11 +45,10 @@ impl Served {
         for line in lines.by_ref().take(LINES_MAX) {
             let line = line.map_err(failed("reading what the service logs"))?;
             let logged: Value = serde_json::from_str(&line).unwrap_or_default();
-            let fields = &logged["fields"];
-            if let Some(url) = fields["url"].as_str().and_then(|url| url.strip_prefix("http://")) {
+            if let Some(url) = logged["url"].as_str().and_then(|url| url.strip_prefix("http://")) {
                 url.clone_into(&mut served.address);
             }
-            if fields["message"].as_str().is_some_and(|message| message.starts_with("serving")) {
+            if logged["message"].as_str().is_some_and(|message| message.starts_with("serving")) {
                 // Nobody else reads them, and a full pipe would stop the service.
                 thread::spawn(move || lines.for_each(drop));
                 return Ok(served);
