@@ -6,6 +6,8 @@
 mod archive;
 mod as_of;
 mod by_hand;
+#[cfg(feature = "serve")]
+pub(crate) mod http;
 mod jobs;
 mod past;
 mod raw;

@@ -52,6 +52,20 @@ impl Life {
     }
 }
 
+/// The same life as lines for whoever is not in this process.
+#[cfg(feature = "serve")]
+pub(super) fn lines(id: &str, number: u64) -> Vec<String> {
+    let node_tasks: BTreeMap<_, _> = NODES.iter().zip(0..).map(|(node, at)| (*node, number * 3 + at)).collect();
+    let register = serde_json::json!({"command": "tasks.register", "args": {
+        "miroir_id": id, "node_tasks": node_tasks, "index_uid": "products",
+    }});
+    let report = |node: &&str| {
+        let reports = serde_json::json!([{"node_id": node, "status": "succeeded"}]);
+        serde_json::json!({"command": "tasks.report_node_statuses", "args": {"miroir_id": id, "reports": reports}})
+    };
+    std::iter::once(register).chain(NODES.iter().map(report)).map(|line| line.to_string()).collect()
+}
+
 /// Ids as the product mints them.
 pub(super) fn ids(count: usize) -> Vec<String> {
     (0..count).map(|_| format!("mtask-{}", uuid::Uuid::now_v7())).collect()

@@ -5,6 +5,8 @@ use super::{
     Context, Ended,
     output::{self, BAD, FAINT, GOOD},
 };
+#[cfg(feature = "serve")]
+use crate::bench::http::Load;
 use crate::{
     Error, StoreUrl,
     bench::{self, Aim, Plan},
@@ -29,13 +31,45 @@ pub(crate) struct Bench {
     /// Where to write the databases; a temporary folder of the present one by default, so that they are on a real disk
     #[arg(long, value_name = "FOLDER")]
     folder: Option<std::path::PathBuf>,
+    /// Measure the service instead: commands and live tails over HTTP against the library, in the same run
+    #[cfg(feature = "serve")]
+    #[arg(long)]
+    http: bool,
+    #[cfg(feature = "serve")]
+    #[command(flatten)]
+    load: LoadArgs,
     /// Be one of the writing processes: as many callers as that
     #[arg(long, hide = true, value_name = "CALLERS")]
     worker: Option<usize>,
 }
 
+/// What a loading process is told.
+#[cfg(feature = "serve")]
+#[derive(Args)]
+struct LoadArgs {
+    /// Be the process that puts load on the service there
+    #[arg(long, hide = true, value_name = "IP:PORT")]
+    load: Option<String>,
+    #[arg(long, hide = true, value_name = "N", default_value_t = 1)]
+    connections: usize,
+    #[arg(long, hide = true, value_name = "N", default_value_t = 1)]
+    lives: usize,
+    #[arg(long, hide = true, value_name = "N")]
+    tails: Option<usize>,
+    /// Events for each tail
+    #[arg(long, hide = true, value_name = "N", default_value_t = 0)]
+    tail_events: u64,
+}
+
 impl Bench {
     pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
+        #[cfg(feature = "serve")]
+        if let Some(address) = &self.load.load {
+            let LoadArgs { connections, lives, tails, tail_events: events, .. } = self.load;
+            let load = tails.map_or(Load::Commands { connections, lives }, |tails| Load::Tails { tails, events });
+            bench::http::load(address, load)?;
+            return Ok(Ended::Well);
+        }
         if let Some(callers) = self.worker {
             bench::redis::work(&context.url, callers)?;
             return Ok(Ended::Well);
@@ -78,6 +112,8 @@ impl Bench {
             ));
         };
         match &context.url {
+            #[cfg(feature = "serve")]
+            _ if self.http => bench::http::run(&plan, scratch.path(), tell)?,
             StoreUrl::Redis(server) => bench::redis::run(&plan, server, scratch.path(), tell)?,
             _ => bench::run(&plan, scratch.path(), tell)?,
         }
