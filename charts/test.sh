@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Tests of the chart, its alerts, its dashboard and the Dockerfile, with the engine of Helm but without a cluster.
+# Tests of the chart, its alerts, its dashboard and the Dockerfile, with the engine of Helm and the program but without a cluster.
 #
 #   charts/test.sh [arguments of pytest]
 set -euo pipefail
@@ -36,6 +36,9 @@ if ! cmp -s "$pins" "$venv/installed.txt"; then
   "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$pins"
   cp "$pins" "$venv/installed.txt"
 fi
+
+# What the chart says to the program is said to the program.
+cargo build --locked --quiet --bin tasklog
 
 python3 charts/make_schema.py --check
 "$venv/bin/python" -B -m pytest -q -p no:cacheprovider charts/tests "$@"
