@@ -45,6 +45,7 @@ if [ "${1:-}" != quick ]; then
   say "lints"
   cargo clippy --workspace --all-targets --locked -- -D warnings
   cargo check --locked --features cloud
+  cargo check --locked --no-default-features
   say "documentation"
   RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
   say "chart"

@@ -14,6 +14,7 @@ pub(crate) struct Asked {
     /// The answer, masked.
     pub(crate) value: Value,
     /// Everything through here.
+    #[cfg_attr(not(feature = "serve"), allow(dead_code, reason = "the service tells it with every answer"))]
     pub(crate) position: Position,
 }
 
