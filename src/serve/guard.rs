@@ -10,7 +10,7 @@ use axum::{
 };
 
 use super::{
-    answer::POSITION,
+    answer::{GoesOn, POSITION},
     auth::{Access, Caller},
     problem::Problem,
     routes::allowed,
@@ -49,7 +49,8 @@ pub(crate) async fn watch(State(app): State<App>, request: Request, next: Next) 
     let mut response = next.run(request.map(|body| unread.watch(body))).await;
     let status = response.status();
     in_flight.answered(route, status.as_u16());
-    if unread.is_left() && !status.is_success() {
+    let goes_on = response.extensions().get::<GoesOn>().is_some();
+    if unread.is_left() && !goes_on {
         response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
     }
     let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);

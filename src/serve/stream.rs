@@ -68,7 +68,7 @@ pub(crate) async fn answer(asked: &Asked, mut body: Body) -> Result<Answer, Prob
     let reading = tokio::spawn(reader.run());
     tokio::spawn(write(app.clone(), answers, chunks, reading, permit));
     let body = Body::new(Channel(receiver));
-    Ok(Answer::streaming("application/x-ndjson", body).at(app.seen()))
+    Ok(Answer::streaming("application/x-ndjson", body).going_on().at(app.seen()))
 }
 
 async fn first_bytes(app: &App, body: &mut Body) -> Result<BytesMut, Problem> {

@@ -123,3 +123,16 @@ fn two_thousand_idle_connections_leave_room_for_requests() {
         assert!(read_all(&mut stream).starts_with("HTTP/1.1 200"));
     }
 }
+
+#[test]
+fn a_body_that_nobody_reads_closes_the_connection_and_says_so() {
+    let service = Service::new(&[]);
+    for path in ["/readyz", "/nowhere", "/v1/commands"] {
+        let head = format!("GET {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\n");
+        let mut stream = service.connect();
+        stream.write_all(head.as_bytes()).unwrap();
+        // It is closed from the other side, although its body has not come.
+        let answered = read_all(&mut stream);
+        assert!(answered.starts_with("HTTP/1.1 ") && answered.contains("connection: close"), "{answered}");
+    }
+}

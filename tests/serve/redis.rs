@@ -44,3 +44,21 @@ fn while_the_server_is_gone_requests_are_told_so_and_afterwards_everything_goes_
     let told = tail.event().unwrap();
     assert!(told.data.contains("\"t3\"") || told.data.contains("\"t2\""), "{told:?}");
 }
+
+#[test]
+fn a_server_that_hangs_costs_no_more_than_the_time_of_a_request() {
+    let server = RedisServer::start();
+    let service = Service::of(&server.url(), &["--request-ms", "300"]);
+    service.register("t1");
+    server.pause();
+    service.get("/v1/tables/tasks/t1").problem(503, "unavailable");
+    service.post("/v1/commands", &register("t2")).problem(503, "unavailable");
+    service.get("/healthz").with(200);
+    server.resume();
+    while service.get("/v1/tables/tasks/t1").status != 200 {
+        std::thread::yield_now();
+    }
+    while service.post("/v1/commands", &register("t3")).status != 200 {
+        std::thread::yield_now();
+    }
+}
