@@ -503,7 +503,11 @@ fn one_process_writes_and_others_read() {
     let mut writer = Writer::start(store.command(["apply"]));
     assert_eq!(writer.ask(&register("a")).unwrap()["first"], 12);
     let holder = format!("is open for writing by process {} since 20", writer.child.id());
-    store.apply(&[register("b")]).with(3).says(&["unavailable", &holder, "stop it, or open the store for reading"]);
+    store.apply(&[register("b")]).with(3).says(&[
+        "unavailable",
+        &holder,
+        "stop that process, or open the store for reading",
+    ]);
     store.run(["rebuild"]).with(3).says(&["unavailable", &holder]);
     // Readers see what was acknowledged at once, also in the middle of the writer's life.
     assert_eq!(store.json(["get", "tasks", "a"])[0]["rev"], 12);
