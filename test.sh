@@ -14,30 +14,30 @@ if ! command -v cargo >/dev/null; then
   # shellcheck disable=SC1091
   . "$HOME/.cargo/env"
 fi
-# SQLite is compiled from C.
-if ! command -v cc >/dev/null; then
-  say "installing a C compiler"
-  if command -v apt-get >/dev/null; then
-    ${SUDO:-$([ "$(id -u)" = 0 ] || echo sudo)} apt-get update -qq
-    ${SUDO:-$([ "$(id -u)" = 0 ] || echo sudo)} apt-get install -y -qq gcc libc6-dev
-  else
-    echo "there is no C compiler: install one (gcc or clang) and start again" >&2
+# need PROGRAM PACKAGE...: installs Debian's packages if the program is missing.
+need() {
+  local program=$1
+  shift
+  command -v "$program" >/dev/null && return
+  if ! command -v apt-get >/dev/null; then
+    echo "there is no $program: install it (Debian's package: $*) and start again" >&2
     exit 1
   fi
-fi
+  say "installing $*"
+  local root=${SUDO:-$([ "$(id -u)" = 0 ] || echo sudo)}
+  $root apt-get update -qq
+  # A policy that starts no service: nothing of it is needed but the program.
+  $root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "$@"
+}
 
-# The tests start servers of their own.
-if ! command -v redis-server >/dev/null || ! command -v openssl >/dev/null; then
-  say "installing redis-server, and openssl for certificates"
-  if command -v apt-get >/dev/null; then
-    ${SUDO:-$([ "$(id -u)" = 0 ] || echo sudo)} apt-get update -qq
-    # A policy that starts no service: nothing of it is needed but the program.
-    ${SUDO:-$([ "$(id -u)" = 0 ] || echo sudo)} env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq redis-server openssl
-  else
-    echo "there is no redis-server (7.0 or newer, or valkey under that name) or no openssl: install them and start again" >&2
-    exit 1
-  fi
-fi
+# SQLite is compiled from C.
+need cc gcc libc6-dev
+# The tests start servers of their own: redis-server 7.0 or newer, or valkey under that name.
+need redis-server redis-server
+# For certificates.
+need openssl openssl
+# It checks metrics and alerts; the package is the server's.
+need promtool prometheus
 
 if [ "${1:-}" != quick ]; then
   say "format"
