@@ -1,7 +1,14 @@
 //! What the documentation shows is what the program prints.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::process::Command;
+use std::{path::Path, process::Command, sync::Arc};
+
+use tasklog::{
+    TaskStore,
+    command::CommandOptions,
+    log::{Log, Position, SystemClock, checksum, sqlite::SqliteLog},
+    tables::tasks,
+};
 
 fn project(file: &str) -> std::path::PathBuf {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file)
@@ -86,4 +93,96 @@ fn the_incident_in_the_docs_prints_what_the_page_says() {
         assert_eq!(said, printed, "make it anew: UPDATE_DOCS=1 cargo test --test docs");
     }
     assert_eq!(page, made);
+}
+
+/// A store of one registered task, a second one, and a report on the first; then somebody does something to its file.
+fn store_with(folder: &Path, name: &str, spoil: impl FnOnce(&rusqlite::Connection)) {
+    let path = folder.join(name);
+    let store = TaskStore::open(&format!("sqlite:{}", path.display())).unwrap();
+    for task in ["mtask-1", "mtask-2"] {
+        let node_tasks = std::iter::once(("meili-0".to_owned(), 7)).collect();
+        let register = tasks::Register { miroir_id: Some(task.into()), node_tasks, ..Default::default() };
+        store.run_blocking(register, CommandOptions::default()).unwrap();
+    }
+    let report = r#"{"miroir_id":"mtask-1","reports":[{"node_id":"meili-0","status":"processing"}]}"#;
+    let report: tasks::ReportNodeStatuses = serde_json::from_str(report).unwrap();
+    store.run_blocking(report, CommandOptions::default()).unwrap();
+    drop(store);
+    spoil(&rusqlite::Connection::open(path).unwrap());
+}
+
+/// Event 3 becomes one that cannot be folded; its checksum is right.
+fn poison(conn: &rusqlite::Connection) {
+    let (commit, index) = SqliteLog::new(conn, Arc::new(SystemClock)).event(Position(3)).unwrap().unwrap();
+    let mut event = commit.events[index].clone();
+    event.event_type = "task_pruned".into();
+    event.checksum = checksum(&commit.meta, commit.recorded_at, &event);
+    let set = "UPDATE events SET type = ?1, checksum = ?2 WHERE position = 3";
+    conn.execute(set, rusqlite::params![&*event.event_type, event.checksum]).unwrap();
+}
+
+/// A line without what differs from run to run: ids, digests, instants, durations, sizes of files.
+fn steady(line: &str) -> String {
+    let words = line.split_inclusive(|c: char| !c.is_ascii_alphanumeric() && !"-.:+/".contains(c));
+    let mut made = String::new();
+    let mut number_before = None;
+    for word in words {
+        let end =
+            word.len() - word.chars().next_back().filter(|c| !c.is_ascii_alphanumeric()).map_or(0, char::len_utf8);
+        let (text, gap) = word.split_at(end);
+        let digits = text.bytes().filter(u8::is_ascii_digit).count();
+        let bare = text.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+        let id = bare.len() >= 32 && digits > 0;
+        let time = digits >= 13;
+        if matches!(text, "s" | "bytes" | "ms" | "events/s")
+            && let Some(start) = number_before
+        {
+            made.truncate(start);
+            made.push_str("… ");
+        }
+        let numeric = !text.is_empty() && text.chars().all(|c| c.is_ascii_digit() || c == '.');
+        // `1,175,552` are three words and one number.
+        number_before = numeric.then(|| number_before.filter(|_| made.ends_with(',')).unwrap_or(made.len()));
+        made.push_str(if id || time { "…" } else { text });
+        made.push_str(gap);
+    }
+    made
+}
+
+/// The procedures that need no server: `UPDATE_DOCS=1 cargo test --test docs` writes what the program prints now.
+#[test]
+fn the_procedures_in_the_docs_print_what_the_page_says() {
+    let file = project("docs/operations.md");
+    let page = std::fs::read_to_string(&file).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    store_with(folder.path(), "older.db", |conn| {
+        conn.execute("UPDATE _projections SET version = 0 WHERE table_name = 'tasks'", []).unwrap();
+    });
+    store_with(folder.path(), "newer.db", |conn| {
+        conn.execute("INSERT INTO schema_versions (version, applied_at) VALUES (99, 0)", []).unwrap();
+    });
+    store_with(folder.path(), "poisoned.db", poison);
+    let made = run_blocks(&page, folder.path());
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&file, &made).unwrap();
+        return;
+    }
+    for (said, printed) in page.lines().zip(made.lines()) {
+        assert_eq!(steady(said), steady(printed), "make it anew: UPDATE_DOCS=1 cargo test --test docs");
+    }
+    assert_eq!(page.lines().count(), made.lines().count());
+}
+
+#[test]
+fn what_differs_from_run_to_run_is_left_out_of_the_comparison_and_nothing_else() {
+    let same = |one: &str, other: &str| steady(one) == steady(other);
+    assert!(same(
+        "restored 28,047 events, 1,175,552 bytes, in 0.2 s (commit 01a206bf-9b8c-72bc-a174-778a9121d79c)",
+        "restored 28,047 events, 99 bytes, in 12.2 s (commit 01a2131a-f352-7450-927c-6e3b96d17782)",
+    ));
+    assert!(same("since 2026-11-25T14:27:55.477Z", "since 2026-11-26T01:00:00.000Z"));
+    assert!(same(r#""created_at":1795616862623,"#, r#""created_at":1795616862624,"#));
+    assert!(!same("restored 28,047 events", "restored 28,048 events"));
+    assert!(!same("event 3 cannot be folded", "event 4 cannot be folded"));
+    assert!(!same("status 3", "status 1"));
 }

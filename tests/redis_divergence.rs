@@ -66,6 +66,9 @@ impl Fleet {
         }
         let now = head(&new);
         assert_eq!(now.position, Position(KEPT + again));
+        // Whoever asks for the health of one that had seen more is told so before the first command is refused.
+        assert_eq!(self.busy.health().unwrap_err().kind(), "diverged");
+        assert_eq!(new.health().unwrap(), now.position);
 
         for (writer, known) in [(&self.busy, KEPT + LOST), (&self.idle, KEPT + 1)] {
             for _ in 0..3 {
@@ -77,6 +80,7 @@ impl Fleet {
             }
             // A command that would change nothing rests on what it knows, too.
             diverged(register(writer, "kept-0"));
+            assert_eq!(writer.health().unwrap_err().kind(), "diverged");
         }
         let ended = self.follower.ended().with(3);
         assert!(ended.err.contains(r#""kind":"diverged""#), "{}", ended.err);
@@ -100,6 +104,7 @@ impl Fleet {
         on(&self.url, &["epoch"]).with(0).prints(&["epoch        2", "accepted by ops at event", "is gone"]);
 
         // Everybody goes on; what was lost is forgotten, also by those who had it at hand.
+        assert_eq!(self.busy.health().unwrap(), now.position);
         for (name, writer) in [("busy", &self.busy), ("idle", &self.idle), ("new", &new)] {
             register(writer, format!("after-{name}")).unwrap();
             let reply = register(writer, "lost-1").unwrap();

@@ -7,7 +7,7 @@ mod shared;
 pub(crate) mod sqlite;
 
 pub use memory::MemoryBackend;
-pub use redis::{Newest, RedisBackend, RedisBackendOptions};
+pub use redis::{Newest, RedisBackend, RedisBackendOptions, is_accepted};
 pub use shared::{Fate, Item, Placed, SharedBackend, Written};
 pub use sqlite::SqliteBackend;
 

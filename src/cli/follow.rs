@@ -95,6 +95,16 @@ impl Follow {
                     theirs = log.commit,
                     there = log.position,
                 );
+            } else if checkpoint.log.id == log.log.id && log.log.epoch < checkpoint.log.epoch {
+                eprintln!(
+                    "{into} is in epoch {mine}, {source} is in epoch {theirs}: it has what the log had before somebody \
+                     accepted a loss,\nas an old primary or a backup has. Follow the store that is in epoch {mine}; bring \
+                     an old primary back as a replica of it.",
+                    into = self.into,
+                    source = self.source,
+                    mine = checkpoint.log.epoch,
+                    theirs = log.log.epoch,
+                );
             } else if checkpoint.log.id == log.log.id {
                 eprintln!(
                     "{into} has commit {mine} at event {at}, {source} has {theirs} at event {there}.\n\

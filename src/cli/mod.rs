@@ -273,7 +273,8 @@ fn init_tracing(verb: &Verb) {
     }
     #[cfg(not(feature = "serve"))]
     let _ = verb;
-    let _ = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).without_time().try_init();
+    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).without_time();
+    let _ = log.with_ansi(std::io::stderr().is_terminal()).try_init();
 }
 
 /// Whether a person is looking at standard output.

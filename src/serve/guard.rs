@@ -12,7 +12,7 @@ use axum::{
 use super::{
     answer::{GoesOn, POSITION},
     auth::{Access, Caller},
-    problem::Problem,
+    problem::{Kind, Problem},
     routes::allowed,
     state::App,
     unread::Unread,
@@ -57,7 +57,8 @@ pub(crate) async fn watch(State(app): State<App>, request: Request, next: Next) 
     let position = response.headers().get(POSITION).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     let status_number = status.as_u16();
     if status.is_server_error() {
-        tracing::warn!(target: "tasklog::requests", %method, route, status = status_number, ms, position, "request");
+        let kind = response.extensions().get::<Kind>().map(|kind| kind.0);
+        tracing::warn!(target: "tasklog::requests", %method, route, status = status_number, kind, ms, position, "request");
     } else {
         tracing::debug!(target: "tasklog::requests", %method, route, status = status_number, ms, position, "request");
     }

@@ -15,6 +15,10 @@ const RETRY_SOON_S: u32 = 1;
 /// The same where somebody has to repair something first.
 const RETRY_LATER_S: u32 = 60;
 
+/// The kind of a problem, beside its response: for the log.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kind(pub(crate) &'static str);
+
 /// Why a request has no answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Problem(Box<Inner>);
@@ -216,6 +220,7 @@ impl IntoResponse for Problem {
         // Texts and a number.
         let body = serde_json::to_string(&problem).unwrap_or_default();
         let mut response = (problem.status, body).into_response();
+        response.extensions_mut().insert(Kind(problem.kind));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = problem.retry_after_s {

@@ -577,17 +577,22 @@ impl TaskStore {
         })
     }
 
-    /// Touches the backend: reads log and tables, which must agree, and answers their position.
+    /// Touches the backend: reads log and tables, which must agree and, where many write, have what this process has seen;
+    /// answers their position.
     ///
     /// # Errors
-    /// The store's, whatever keeps it from answering; `diverged` if log and tables disagree.
+    /// The store's, whatever keeps it from answering; `diverged` if log and tables disagree, or if the log has lost what the
+    /// writer of this process has seen.
     pub fn health(&self) -> Result<Position, Error> {
         self.read(|log, view| {
             let (head, checkpoint) = (log.head()?, view.checkpoint()?);
-            if head == checkpoint {
-                return Ok(head.position);
+            if head != checkpoint {
+                return Err(StoreError::Diverged { checkpoint: Box::new(checkpoint), log: Box::new(head) }.into());
             }
-            Err(StoreError::Diverged { checkpoint: Box::new(checkpoint), log: Box::new(head) }.into())
+            if let ReadSide::Redis(read) = &self.inner.read {
+                read.compare(log, head)?;
+            }
+            Ok(head.position)
         })
     }
 

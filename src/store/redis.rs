@@ -13,7 +13,7 @@ use std::{
 };
 
 use tasklog_log::{
-    Clock, Log, ManualClock, Millis, Position, StoreError,
+    Checkpoint, Clock, Log, ManualClock, Millis, Position, StoreError,
     redis::{Connector, Facts, Keys, Link, RedisLog, RedisUrl, Script, Time, birth, facts},
 };
 use tasklog_projections::{
@@ -27,7 +27,7 @@ pub(crate) use self::rebuild::rebuild;
 
 use super::{Access, OpenOptions, RECORDING_FROM, Recording, migrate};
 use crate::{
-    backend::{Newest, RedisBackendOptions},
+    backend::{Newest, RedisBackendOptions, is_accepted},
     rejection::Error,
 };
 
@@ -58,6 +58,8 @@ pub(crate) struct RedisRead {
     time: Time,
     idle: Mutex<Vec<Reader>>,
     facts: Facts,
+    /// What this process's writer has seen; nothing in one that only reads.
+    newest: Newest,
 }
 
 struct Reader {
@@ -108,6 +110,7 @@ pub(crate) fn prepare(url: &RedisUrl, options: &OpenOptions) -> Result<Prepared,
     if options.access == Access::Write && facts.appendonly == Some(false) && facts.save.as_deref() == Some("") {
         tracing::warn!("{url}: {}", facts.promise());
     }
+    let newest = Newest::default();
     let writer = (options.access == Access::Write).then(|| RedisBackendOptions {
         link,
         prefix: url.prefix.clone(),
@@ -115,9 +118,10 @@ pub(crate) fn prepare(url: &RedisUrl, options: &OpenOptions) -> Result<Prepared,
         durability: url.durability,
         resolve_max: url.timeout,
         answer_kept: options.config.command_id_retention,
-        newest: Newest::default(),
+        newest: newest.clone(),
     });
-    Ok(Prepared { read: RedisRead { url: url.clone(), time, idle: Mutex::default(), facts }, recording, writer })
+    let read = RedisRead { url: url.clone(), time, idle: Mutex::default(), facts, newest };
+    Ok(Prepared { read, recording, writer })
 }
 
 fn apply_migrations(link: &Link, keys: &Keys, names: &Names, mut at: u32) -> Result<(), StoreError> {
@@ -156,10 +160,21 @@ impl Reader {
 }
 
 impl RedisRead {
+    /// Whether what this process's writer has seen is in the log still.
+    ///
+    /// # Errors
+    /// `diverged`, naming both; the log's.
+    pub(crate) fn compare(&self, log: &dyn Log, head: Checkpoint) -> Result<(), StoreError> {
+        match self.newest.get() {
+            Some(known) if known != head => is_accepted(known, head, log).map(drop),
+            _ => Ok(()),
+        }
+    }
+
     /// The same store, read through connections of its own.
     pub(super) fn again(&self) -> Self {
         let (url, time, facts) = (self.url.clone(), self.time.clone(), self.facts.clone());
-        Self { url, time, idle: Mutex::default(), facts }
+        Self { url, time, idle: Mutex::default(), facts, newest: self.newest.clone() }
     }
 
     /// Where the store is.

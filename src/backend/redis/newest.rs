@@ -17,7 +17,7 @@ impl Newest {
     }
 
     /// The newest head so far.
-    pub(super) fn get(&self) -> Option<Checkpoint> {
+    pub fn get(&self) -> Option<Checkpoint> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
