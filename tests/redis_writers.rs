@@ -23,7 +23,7 @@ use support::{
 };
 use tasklog::{
     OpenOptions, TaskStore,
-    log::{Clock, CommitId, ManualClock, SystemClock},
+    log::{Clock, CommitId, ManualClock, Position, SystemClock},
     wire,
 };
 
@@ -474,4 +474,34 @@ fn time_stands_still_until_a_server_whose_clock_is_behind_its_log_has_caught_up(
     let events = events(&stores[0]);
     assert!(events.windows(2).all(|pair| pair[0].at <= pair[1].at), "recorded_at decreased");
     assert_eq!(events.last().unwrap().at, ahead);
+}
+
+/// Log and tables were read by two calls, and whatever was committed between them looked like a difference: a service under
+/// load was told not to be ready.
+#[test]
+fn a_store_is_healthy_while_it_is_written_to() {
+    const LOOKS: usize = 300;
+    let place = Shared::new();
+    let (busy, other) = (place.open(), place.open());
+    run(&busy, "tasks.register", json!({ "miroir_id": "first", "node_tasks": {} }));
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for writer in 0..4 {
+            let (busy, stop) = (&busy, &stop);
+            scope.spawn(move || {
+                let mut number = 0;
+                while !stop.load(Ordering::Acquire) {
+                    let id = format!("t-{writer}-{number}");
+                    run(busy, "tasks.register", json!({ "miroir_id": id, "node_tasks": {} }));
+                    number += 1;
+                }
+            });
+        }
+        let healthy: Vec<_> = (0..LOOKS).map(|_| (busy.health(), other.health())).collect();
+        stop.store(true, Ordering::Release);
+        for (busy, other) in healthy {
+            assert!(busy.unwrap() >= Position(1));
+            assert!(other.unwrap() >= Position(1));
+        }
+    });
 }

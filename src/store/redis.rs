@@ -27,7 +27,7 @@ pub(crate) use self::rebuild::rebuild;
 
 use super::{Access, OpenOptions, RECORDING_FROM, Recording, migrate};
 use crate::{
-    backend::{Newest, RedisBackendOptions, is_accepted},
+    backend::{Newest, RedisBackendOptions},
     rejection::Error,
 };
 
@@ -160,15 +160,9 @@ impl Reader {
 }
 
 impl RedisRead {
-    /// Whether what this process's writer has seen is in the log still.
-    ///
-    /// # Errors
-    /// `diverged`, naming both; the log's.
-    pub(crate) fn compare(&self, log: &dyn Log, head: Checkpoint) -> Result<(), StoreError> {
-        match self.newest.get() {
-            Some(known) if known != head => is_accepted(known, head, log).map(drop),
-            _ => Ok(()),
-        }
+    /// The newest head that this process's writer has seen.
+    pub(crate) fn newest(&self) -> Option<Checkpoint> {
+        self.newest.get()
     }
 
     /// The same store, read through connections of its own.

@@ -577,7 +577,6 @@ fn stored(bytes: &[u8]) -> Result<Stored, StoreError> {
     Ok(Stored { appended, answer: bytes[end + 1..].to_vec() })
 }
 
-/// The commit that ends at a position, as far as the log still has it.
 /// Compares the newest head that this process has seen with what the log has now. Answers whether the log has entered a new
 /// epoch, so that nothing that was known counts.
 ///
@@ -603,6 +602,7 @@ pub fn is_accepted(known: Checkpoint, now: Checkpoint, log: &dyn Log) -> Result<
     }
 }
 
+/// The commit that ends at a position, as far as the log still has it.
 fn commit_at(log: &dyn Log, position: Position) -> Result<Option<Checkpoint>, StoreError> {
     if position == Position::ZERO || log.first()? > position {
         return Ok(None);
