@@ -50,6 +50,8 @@ if [ "${1:-}" != quick ]; then
   RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
   say "chart"
   charts/test.sh
+  say "http"
+  tests/http/test.sh
 fi
 say "tests"
 cargo test --workspace --locked

@@ -114,7 +114,9 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
     let reads_body = shape.body.is_some();
     for (status, _) in PROBLEMS {
         let only_with_body = matches!(status, 408 | 409 | 413 | 415);
-        if only_with_body && !reads_body || status == 401 && route.access == Access::Open {
+        // Whoever reads on after an event that was lost is told so.
+        let reads_on = status == 409 && route.path == "/v1/events";
+        if only_with_body && !reads_body && !reads_on || status == 401 && route.access == Access::Open {
             continue;
         }
         let response = match (shape.meilisearch, status) {
@@ -163,6 +165,14 @@ fn parameters(route: &Route, param: &Param) -> Vec<Value> {
         columns.dedup();
         return columns.into_iter().map(|name| one(name, json!({ "type": "string" }))).collect();
     }
+    if (param.place, param.name) == (Place::Query, "args") {
+        let mut parameter = one(param.name, Value::Null);
+        if let Some(members) = parameter.as_object_mut() {
+            members.remove("schema");
+            members.insert("content".into(), json!({ "application/json": { "schema": query_args() } }));
+        }
+        return vec![parameter];
+    }
     vec![one(param.name, parameter_schema(route, param))]
 }
 
@@ -175,24 +185,46 @@ fn parameter_schema(route: &Route, param: &Param) -> Value {
         }
         (Place::Path, "name") => json!({ "type": "string", "enum": query_names() }),
         (Place::Path, _) => json!({ "type": "string", "minLength": 1 }),
-        (Place::Header, "Idempotency-Key") => json!({ "type": "string", "format": "uuid" }),
+        (Place::Header, "Idempotency-Key") => uuid(json!("string")),
         (Place::Header, _) | (Place::Query, "after") => position,
         (Place::Query, "limit" | "from") if is_task_api => json!({ "type": "integer", "minimum": 0 }),
         (Place::Query, "limit") => json!({ "type": "integer", "minimum": 1, "maximum": 1_000 }),
         (Place::Query, "reverse") => json!({ "type": "boolean" }),
-        (Place::Query, "at") => json!({ "type": "string", "minLength": 1, "examples": ["17", "-15m"] }),
+        (Place::Query, "at") => moment(),
         (Place::Query, "cursor") => json!({ "type": "string", "minLength": 1 }),
         (Place::Query, "statuses") => list(&["enqueued", "processing", "succeeded", "failed", "canceled"].join("|")),
         (Place::Query, "types") => list(&task_api::TYPES.join("|")),
         (Place::Query, "uids" | "batchUids" | "canceledBy") => list("[0-9]{1,18}"),
         (Place::Query, "indexUids") => list("[A-Za-z0-9_-]{1,512}"),
-        (Place::Query, _) if is_task_api => json!({ "type": "string", "pattern": DAY }),
+        (Place::Query, _) if is_task_api => json!({ "type": "string", "pattern": format!("^{DAY}({TIME})?$") }),
         _ => json!({ "type": "string" }),
     }
 }
 
-/// A day; an RFC 3339 time is taken as well.
-const DAY: &str = "^20[0-9]{2}-0[1-9]-(0[1-9]|1[0-9]|2[0-8])$";
+/// A position, how long ago, or an RFC 3339 time.
+fn moment() -> Value {
+    let ago: String = ["w", "d", "h", "m", "s", "ms"].map(|unit| format!("([0-9]{{1,5}}{unit})?")).concat();
+    json!({
+        "type": "string",
+        "anyOf": [
+            { "pattern": "^[0-9]{1,18}$" },
+            { "pattern": format!("^-{ago}$"), "minLength": 2 },
+            { "pattern": format!("^{DAY}{TIME}$") },
+        ],
+        "examples": ["17", "-15m"],
+    })
+}
+
+/// A UUID as text. A pattern, because a format is a remark to many validators.
+fn uuid(kind: Value) -> Value {
+    json!({ "type": kind, "format": "uuid", "pattern": "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$" })
+}
+
+/// A day of these centuries; of February 28.
+const DAY: &str = "[12][0-9]{3}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|\
+                   02-(0[1-9]|1[0-9]|2[0-8]))";
+/// What makes a day an RFC 3339 time.
+const TIME: &str = "T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9])";
 
 /// Items, separated by commas; or all.
 fn list(item: &str) -> Value {
@@ -379,28 +411,24 @@ impl Schemas {
             let (args, adds) = (format!("args.{}", command.name), format!("answer.{}", command.name));
             self.put(args.clone(), (command.args)());
             self.put(adds.clone(), (command.answer)());
-            let said = json!({
-                "command": { "const": command.name },
-                "args": { "$ref": format!("#/components/schemas/{args}") },
-            });
             let needs_args = (command.args)().get("required").is_some();
+            let mut shape = json!({ "$ref": format!("#/components/schemas/{args}") });
+            if !needs_args {
+                shape = json!({ "anyOf": [shape, { "type": "null" }] });
+            }
+            let said = json!({ "command": { "const": command.name }, "args": shape });
             let required = if needs_args { json!(["command", "args"]) } else { json!(["command"]) };
-            let item = json!({ "type": "object", "required": required, "properties": said });
-            items.push(item.clone());
-            commands.push(item);
+            items.push(closed(&said, &required));
+            commands.push(closed(&with_options(said), &required));
             answers.push(json!({ "$ref": format!("#/components/schemas/{adds}") }));
         }
         for query in SIDES.iter().flat_map(|side| side.queries) {
             self.put(format!("query.{}", query.name), (query.args)());
         }
-        let with_options = |shape: Value| json!({ "allOf": [{ "$ref": "#/components/schemas/Options" }, shape] });
-        self.own.insert("Command".into(), with_options(json!({ "oneOf": commands })));
-        let transact = json!({
-            "type": "object", "required": ["transact"],
-            "properties": { "transact": { "type": "array", "minItems": 1, "maxItems": 1_000, "items": { "oneOf": items } } },
-        });
-        self.own.insert("Transaction".into(), with_options(transact));
-        self.own.insert("Options".into(), options());
+        self.own.insert("Command".into(), json!({ "oneOf": commands }));
+        let items = json!({ "type": "array", "minItems": 1, "maxItems": 1_000, "items": { "oneOf": items } });
+        let transact = with_options(json!({ "transact": items }));
+        self.own.insert("Transaction".into(), closed(&transact, &json!(["transact"])));
         self.own.insert("Reply".into(), reply(answers));
     }
 
@@ -442,20 +470,27 @@ fn point(value: &mut Value, name: &str) {
     }
 }
 
-fn options() -> Value {
+/// An object with these members and no others.
+fn closed(properties: &Value, required: &Value) -> Value {
+    json!({ "type": "object", "required": required, "properties": properties, "additionalProperties": false })
+}
+
+/// These members, and what every command and transaction may be told.
+fn with_options(mut properties: Value) -> Value {
     let text = json!({ "type": ["string", "null"], "maxLength": 1_024 });
-    json!({
-        "type": "object",
-        "properties": {
-            "actor": text, "reason": text, "request_id": text,
-            "command_id": { "type": ["string", "null"], "format": "uuid" },
-            "lease": {
-                "type": ["object", "null"], "required": ["scope", "term"],
-                "properties": { "scope": { "type": "string" }, "term": { "type": "integer" } },
-                "additionalProperties": false,
-            },
-        },
-    })
+    for name in ["actor", "reason", "request_id"] {
+        properties[name] = text.clone();
+    }
+    properties["command_id"] = uuid(json!(["string", "null"]));
+    let term = json!({ "type": "integer", "minimum": i64::MIN, "maximum": i64::MAX });
+    let mut lease = closed(&json!({ "scope": { "type": "string" }, "term": term }), &json!(["scope", "term"]));
+    lease["type"] = json!(["object", "null"]);
+    properties["lease"] = lease;
+    properties["at_ms"] = json!({
+        "type": ["integer", "null"], "minimum": i64::MIN, "maximum": i64::MAX,
+        "description": "ms since its start, in a store that was created for a recording; ignored in others",
+    });
+    properties
 }
 
 fn reply(answers: Vec<Value>) -> Value {
@@ -463,7 +498,7 @@ fn reply(answers: Vec<Value>) -> Value {
     json!({
         "type": "object", "required": ["changed", "commit_id", "position", "rev"],
         "properties": {
-            "changed": { "type": "boolean" }, "commit_id": { "type": ["string", "null"], "format": "uuid" },
+            "changed": { "type": "boolean" }, "commit_id": uuid(json!(["string", "null"])),
             "position": { "type": "integer", "minimum": 0 }, "rev": rev, "repeated": { "type": "boolean" },
             "replies": { "type": "array", "items": { "anyOf": answers } },
         },
@@ -498,7 +533,7 @@ fn event() -> Value {
         "type": "object",
         "required": ["position", "commit_id", "recorded_at", "actor", "table", "key", "type", "type_version", "payload"],
         "properties": {
-            "position": { "type": "integer" }, "commit_id": { "type": "string", "format": "uuid" },
+            "position": { "type": "integer" }, "commit_id": uuid(json!("string")),
             "recorded_at": { "type": "integer" }, "actor": text, "reason": { "type": ["string", "null"] },
             "request_id": { "type": ["string", "null"] }, "table": text, "key": text, "type": text,
             "type_version": { "type": "integer" }, "prev": { "type": ["integer", "null"] }, "payload": {},

@@ -110,21 +110,6 @@ fn connections_beyond_the_bound_are_told_when_to_come_back() {
 }
 
 #[test]
-fn two_thousand_idle_connections_leave_room_for_requests() {
-    let service = Service::new(&[]);
-    let idle: Vec<_> = (0..2_000).map(|_| service.connect()).collect();
-    let body: String = (0..500).map(|at| register(&format!("t{at}")) + "\n").collect();
-    let stream = [("content-type", "application/x-ndjson")];
-    let answered = service.post_with("/v1/commands", &body, &stream).with(200);
-    assert_eq!(answered.text.lines().count(), 500);
-    assert_eq!(service.get("/v1/tables/tasks?limit=1000").with(200).json()["rows"].as_array().unwrap().len(), 500);
-    for mut stream in idle.into_iter().rev().take(10) {
-        stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
-        assert!(read_all(&mut stream).starts_with("HTTP/1.1 200"));
-    }
-}
-
-#[test]
 fn a_body_that_nobody_reads_closes_the_connection_and_says_so() {
     let service = Service::new(&[]);
     for path in ["/readyz", "/nowhere", "/v1/commands"] {

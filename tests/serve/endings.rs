@@ -12,6 +12,7 @@ use std::{
 
 use serde_json::Value;
 use tasklog::{TaskStore, tables::tasks};
+use tasklog_testing::RedisServer;
 
 use crate::{
     service::{Service, register},
@@ -57,26 +58,48 @@ fn registered(url: &str) -> BTreeSet<String> {
     rows.into_iter().map(|row| row.miroir_id.clone()).collect()
 }
 
-#[test]
-fn terminated_under_load_everything_accepted_is_answered_and_durable() {
-    let mut service = Service::new(&[]);
+fn terminated(mut service: Service, url: &str) {
     let acknowledged = under_load(&service, 200, || service.signal("-TERM"));
     assert_eq!(service.ended(), Some(0));
     assert!(acknowledged.len() >= 200);
     // Nothing is done that nobody was told of.
-    assert_eq!(registered(&service.url()), acknowledged);
+    assert_eq!(registered(url), acknowledged);
 }
 
-#[test]
-fn killed_under_load_everything_acknowledged_is_durable() {
-    let mut service = Service::new(&[]);
+fn killed(mut service: Service, url: &str) {
     let acknowledged = under_load(&service, 200, || service.signal("-KILL"));
     assert_eq!(service.ended(), None);
-    let registered = registered(&service.url());
+    let registered = registered(url);
     let lost: Vec<_> = acknowledged.difference(&registered).collect();
     assert!(lost.is_empty(), "{lost:?}");
     // Each client had at most one on its way.
     assert!(registered.len() <= acknowledged.len() + CLIENTS);
+}
+
+#[test]
+fn terminated_under_load_everything_accepted_is_answered_and_durable() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", folder.path().join("tasklog.db").display());
+    terminated(Service::of(&url, &[]), &url);
+}
+
+#[test]
+fn killed_under_load_everything_acknowledged_is_durable() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", folder.path().join("tasklog.db").display());
+    killed(Service::of(&url, &[]), &url);
+}
+
+#[test]
+fn terminated_under_load_on_redis_everything_accepted_is_answered_and_durable() {
+    let server = RedisServer::durable();
+    terminated(Service::of(&server.url(), &[]), &server.url());
+}
+
+#[test]
+fn killed_under_load_on_redis_everything_acknowledged_is_durable() {
+    let server = RedisServer::durable();
+    killed(Service::of(&server.url(), &[]), &server.url());
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod support;
 mod connections;
 mod duties;
 mod endings;
+mod floods;
 mod meters;
 mod page;
 mod problems;
