@@ -1,7 +1,7 @@
 //! What the process counts: metrics in Prometheus' text format.
 //!
 //! Counters follow the outcomes of commands. A command says what it is worth counting while it is decided
-//! ([`Count`]); the engine counts it when the decision stands, so that a rejection, a no-op, a repeat under the same
+//! (`Count`); the engine counts it when the decision stands, so that a rejection, a no-op, a repeat under the same
 //! `command_id` and a decision that is made again count nothing, and a rebuild counts nothing twice. Gauges are read from
 //! the store when somebody asks for them ([`Exposition`]).
 //!

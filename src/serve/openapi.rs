@@ -1,7 +1,7 @@
 //! The machine-readable description of the service: OpenAPI 3.1, made from the routes and from the types behind them.
 //!
 //! Paths, parameters and who may call come from [`routes()`]; bodies come from the catalogue of commands, queries and rows,
-//! the same that `tasklog commands` prints. What a route has beyond that is said once, in [`Shape`].
+//! the same that `tasklog commands` prints. What a route has beyond that is said once, in `Shape`.
 
 use std::collections::BTreeMap;
 
