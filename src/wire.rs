@@ -80,9 +80,10 @@ pub fn parse(text: &str) -> Result<ParsedLine, Rejection> {
     Ok(ParsedLine { request: Request { commands, transact, options, at: None, earlier: None, ordered: false }, at_ms })
 }
 
-/// A recording's offset: far more than anybody records, and far from where instants end.
+/// The largest offset of a recording: far more than anybody records, and far from where instants end.
+pub(crate) const AT_MS_MAX: Millis = 100 * 366 * 86_400_000;
+
 fn offset(at_ms: u64) -> Result<Millis, Rejection> {
-    const AT_MS_MAX: Millis = 100 * 366 * 86_400_000;
     match Millis::try_from(at_ms) {
         Ok(at) if at <= AT_MS_MAX => Ok(at),
         _ => Err(Rejection::invalid(format!("at_ms: at most {AT_MS_MAX}, found {at_ms}"))),

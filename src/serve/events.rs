@@ -53,10 +53,12 @@ impl Filter {
 pub(crate) async fn events(mut asked: Asked) -> Result<Response, Problem> {
     let filter = Filter::take(&mut asked.params)?;
     let after = Position(asked.params.take_number("after")?.unwrap_or(0));
+    // Also a page, which does not use it, refuses one that makes no sense.
+    let resumed = number(&asked.headers, &LAST_EVENT_ID)?;
     let accept = asked.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let live = accept.split(',').any(|part| part.split(';').next().unwrap_or_default().trim() == "text/event-stream");
     if live {
-        let after = number(&asked.headers, &LAST_EVENT_ID)?.unwrap_or(after);
+        let after = resumed.unwrap_or(after);
         asked.params.finish()?;
         asked.reach().await?;
         return Ok(tail::answer(&asked, filter, after).await?.into_response());

@@ -19,6 +19,7 @@ use crate::{
     show::ask::STORE_QUERIES,
     tables::SIDES,
     task_api::{self, ErrorBody, TaskView, Tasks},
+    wire::AT_MS_MAX,
 };
 
 /// The kinds of problems.
@@ -487,7 +488,7 @@ fn with_options(mut properties: Value) -> Value {
     lease["type"] = json!(["object", "null"]);
     properties["lease"] = lease;
     properties["at_ms"] = json!({
-        "type": ["integer", "null"], "minimum": i64::MIN, "maximum": i64::MAX,
+        "type": ["integer", "null"], "minimum": 0, "maximum": AT_MS_MAX,
         "description": "ms since its start, in a store that was created for a recording; ignored in others",
     });
     properties
