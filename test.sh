@@ -44,7 +44,7 @@ if [ "${1:-}" != quick ]; then
   cargo fmt --all -- --check
   say "lints"
   cargo clippy --workspace --all-targets --locked -- -D warnings
-  cargo check --locked --features cloud
+  cargo check --locked --features cloud,otel
   cargo check --locked --no-default-features
   say "documentation"
   RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
@@ -55,3 +55,5 @@ if [ "${1:-}" != quick ]; then
 fi
 say "tests"
 cargo test --workspace --locked
+say "tests of what is off by default"
+cargo test --locked --features otel --test otel

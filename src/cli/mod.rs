@@ -32,6 +32,8 @@ mod rows;
 #[cfg(feature = "serve")]
 mod serve;
 #[cfg(feature = "serve")]
+mod serve_log;
+#[cfg(feature = "serve")]
 mod serve_parts;
 mod signals;
 mod size;
@@ -264,17 +266,21 @@ fn run(verb: Verb, context: &Context) -> Result<Ended, Error> {
     }
 }
 
-/// What the library has to say goes to standard error; `TASKLOG_LOG` chooses how much (`info` by default).
+/// What the library has to say goes to standard error. The service says it in its own way, and begins that itself.
 fn init_tracing(verb: &Verb) {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("TASKLOG_LOG").unwrap_or_else(|_| "info".into());
     #[cfg(feature = "serve")]
-    if let Verb::Serve(verb) = verb {
-        return verb.init_tracing(filter);
+    if let Verb::Serve(_) = verb {
+        return;
     }
     #[cfg(not(feature = "serve"))]
     let _ = verb;
-    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).without_time();
+    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(log_filter()).without_time();
     let _ = log.with_ansi(std::io::stderr().is_terminal()).try_init();
+}
+
+/// `TASKLOG_LOG` chooses how much is said (`info` by default).
+fn log_filter() -> tracing_subscriber::EnvFilter {
+    tracing_subscriber::EnvFilter::try_from_env("TASKLOG_LOG").unwrap_or_else(|_| "info".into())
 }
 
 /// Whether a person is looking at standard output.

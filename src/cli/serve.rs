@@ -1,9 +1,8 @@
-use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Args, CommandFactory, ValueEnum, error::ErrorKind};
-use tracing_subscriber::EnvFilter;
+use clap::{Args, CommandFactory, error::ErrorKind};
 
-use super::{Cli, Context, Ended, output, serve_parts::DeploymentArgs};
+use super::{Cli, Context, Ended, log_filter, output, serve_log::LogArgs, serve_parts::DeploymentArgs};
 use crate::{
     Access, Error, OpenOptions,
     serve::{self, Limits, ServeError, Settings, TlsFiles, TokenFiles, TokenSource},
@@ -36,18 +35,8 @@ pub(crate) struct Serve {
     deployment: DeploymentArgs,
     #[command(flatten)]
     limits: LimitArgs,
-    /// How log lines are written to standard error; TASKLOG_LOG chooses which (such as info,tasklog::requests=debug)
-    #[arg(long, value_name = "FORMAT", default_value = "text")]
-    log_format: LogFormat,
-}
-
-/// How log lines are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum LogFormat {
-    /// For people
-    Text,
-    /// One JSON object a line
-    Json,
+    #[command(flatten)]
+    log: LogArgs,
 }
 
 #[derive(Args)]
@@ -134,6 +123,7 @@ fn ms(duration: Duration) -> u64 {
 
 impl Serve {
     pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
+        let _saying = self.log.begin(log_filter());
         if let Err(why) = self.deployment.refuse() {
             Cli::command().error(ErrorKind::ValueValidation, why).exit();
         }
@@ -155,17 +145,6 @@ impl Serve {
             Err(ServeError::System { doing, cause }) => Err(output::io(&doing, cause)),
             Err(ServeError::Settings(why)) => Cli::command().error(ErrorKind::ValueValidation, why).exit(),
         }
-    }
-
-    /// What the service has to say goes to standard error, with its time.
-    pub(crate) fn init_tracing(&self, filter: EnvFilter) {
-        let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter);
-        let log = log.with_ansi(std::io::stderr().is_terminal());
-        // Set once, before anything is logged.
-        let _ = match self.log_format {
-            LogFormat::Text => log.try_init(),
-            LogFormat::Json => log.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
-        };
     }
 }
 

@@ -44,9 +44,14 @@ pub(crate) async fn watch(State(app): State<App>, request: Request, next: Next) 
     let began = Instant::now();
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    #[cfg(feature = "otel")]
+    let span = super::spans::begin(&method, route.as_deref(), request.headers());
     let route = route.as_deref().unwrap_or("none");
     let unread = request.extensions().get::<Unread>().cloned().unwrap_or_default();
-    let mut response = next.run(request.map(|body| unread.watch(body))).await;
+    let answering = next.run(request.map(|body| unread.watch(body)));
+    #[cfg(feature = "otel")]
+    let answering = tracing::Instrument::instrument(answering, span.clone());
+    let mut response = answering.await;
     let status = response.status();
     in_flight.answered(route, status.as_u16());
     let goes_on = response.extensions().get::<GoesOn>().is_some();
@@ -55,6 +60,8 @@ pub(crate) async fn watch(State(app): State<App>, request: Request, next: Next) 
     }
     let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let position = response.headers().get(POSITION).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    #[cfg(feature = "otel")]
+    super::spans::end(&span, status, position);
     let status_number = status.as_u16();
     if status.is_server_error() {
         let kind = response.extensions().get::<Kind>().map(|kind| kind.0);

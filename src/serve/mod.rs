@@ -32,11 +32,15 @@ mod limits;
 mod listen;
 mod metrics;
 pub mod openapi;
+#[cfg(feature = "otel")]
+mod otlp;
 mod problem;
 mod queries;
 pub mod routes;
 mod run;
 mod settings;
+#[cfg(feature = "otel")]
+mod spans;
 mod state;
 mod stream;
 mod tables;
@@ -49,5 +53,9 @@ mod unread;
 pub use auth::{Source as TokenSource, TokenFiles};
 pub use duties::DutySettings;
 pub use limits::Limits;
+#[cfg(feature = "otel")]
+pub use otlp::{TraceError, Traces};
 pub use run::{ServeError, run};
 pub use settings::{Settings, TlsFiles};
+#[cfg(feature = "otel")]
+pub use spans::SPANS;
