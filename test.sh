@@ -56,4 +56,5 @@ fi
 say "tests"
 cargo test --workspace --locked
 say "tests of what is off by default"
+cargo test --locked --features otel --lib serve::otlp
 cargo test --locked --features otel --test otel
