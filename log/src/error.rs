@@ -171,8 +171,12 @@ fn in_full(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
+        let said = inner.to_string();
+        // Some errors end with what their cause says.
+        if !text.ends_with(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
         cause = inner.source();
     }
     text
@@ -193,5 +197,25 @@ impl From<rusqlite::Error> for StoreError {
             Some(ReadOnly) => Self::ReadOnly(error.to_string()),
             _ => Self::unavailable_because("SQLite", error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("connecting: {0}")]
+    struct Outer(#[source] std::io::Error);
+
+    #[test]
+    fn what_an_error_says_of_its_cause_is_not_said_twice() {
+        let refused = || std::io::Error::other("connection refused");
+        let told = StoreError::unavailable_because("asking", Outer(refused())).full();
+        assert_eq!(told, "unavailable: asking: connecting: connection refused");
+        assert_eq!(
+            StoreError::unavailable_because("asking", refused()).full(),
+            "unavailable: asking: connection refused"
+        );
     }
 }
