@@ -17,7 +17,7 @@ use super::{
     stream,
 };
 use crate::{
-    TaskStore,
+    Rejection, TaskStore,
     engine::{AnyReply, Request},
     wire::{self, ParsedLine},
 };
@@ -59,7 +59,7 @@ async fn one(asked: &Asked, body: Body, transact: bool) -> Result<Answer, Proble
     let mut request = with_clock(store, parsed);
     if let Some(id) = id {
         if request.options.command_id.is_some_and(|given| given != id) {
-            return Err(Problem::malformed("Idempotency-Key and \"command_id\" are different"));
+            return Err(Rejection::invalid("Idempotency-Key and \"command_id\" are different").into());
         }
         request.options.command_id = Some(id);
     }

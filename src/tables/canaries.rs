@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use tasklog_log::Millis;
@@ -62,7 +62,7 @@ pub struct Define {
     pub assertions_json: Json,
     /// Runs or not; true if absent. 0 and 1 are understood too.
     #[serde(default, deserialize_with = "flag")]
-    #[schemars(with = "Option<bool>")]
+    #[schemars(schema_with = "flag_or_null_schema")]
     pub enabled: Option<bool>,
 }
 
@@ -153,22 +153,27 @@ pub struct Revise {
 pub struct Changes {
     /// Label, unique.
     #[serde(default, deserialize_with = "given")]
+    #[schemars(with = "String")]
     pub name: Option<String>,
     /// Index or alias searched.
     #[serde(default, deserialize_with = "given")]
+    #[schemars(with = "String")]
     pub index_uid: Option<String>,
     /// s: period, at least 1.
     #[serde(default, deserialize_with = "given")]
+    #[schemars(with = "i64")]
     pub interval_s: Option<i64>,
     /// Search body, an object.
     #[serde(default, deserialize_with = "given")]
+    #[schemars(with = "Json")]
     pub query_json: Option<Json>,
     /// Array of expectations, each an object with a `type`.
     #[serde(default, deserialize_with = "given")]
+    #[schemars(with = "Json")]
     pub assertions_json: Option<Json>,
     /// Runs or not. 0 and 1 are understood too.
     #[serde(default, deserialize_with = "given_flag")]
-    #[schemars(with = "Option<bool>")]
+    #[schemars(schema_with = "flag_schema")]
     pub enabled: Option<bool>,
 }
 
@@ -240,7 +245,7 @@ pub struct SetEnabled {
     pub id: String,
     /// Runs or not. 0 and 1 are understood too.
     #[serde(deserialize_with = "plain_flag")]
-    #[schemars(with = "bool")]
+    #[schemars(schema_with = "flag_schema")]
     pub enabled: bool,
 }
 
@@ -368,6 +373,14 @@ fn given_flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>
 /// A boolean.
 fn plain_flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     truth(&Json::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+}
+
+fn flag_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "enum": [true, false, 0, 1] })
+}
+
+fn flag_or_null_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "enum": [true, false, 0, 1, null] })
 }
 
 /// A boolean as JSON has it, or 0 or 1 as columns hold it.

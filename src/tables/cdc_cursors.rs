@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use tasklog_projections::{
     Cell, Found, PAGE_ROWS_MAX, Row, Scan, pair,
@@ -49,7 +49,7 @@ pub struct Advance {
     pub index_uid: String,
     /// Where the caller knows the cursor to stand; null if there is no row.
     #[serde(deserialize_with = "Option::deserialize")]
-    #[schemars(required)]
+    #[schemars(schema_with = "seq_or_null")]
     pub expected_seq: Option<i64>,
     /// The change number that the sink has confirmed now.
     pub new_seq: i64,
@@ -60,6 +60,11 @@ pub struct Advance {
 pub struct Advanced {
     /// The last confirmed change number.
     pub last_event_seq: i64,
+}
+
+/// It must be said, also that there is none.
+fn seq_or_null(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": ["integer", "null"], "format": "int64" })
 }
 
 impl Command for Advance {

@@ -141,6 +141,8 @@ pub struct ClaimNext {
     /// The pod that takes it.
     pub pod: String,
     /// Only jobs of these types, at most 50 of them; any type if absent.
+    // The same type twice is once.
+    #[schemars(with = "Option<Vec<String>>")]
     pub types: Option<BTreeSet<String>>,
 }
 

@@ -6,6 +6,7 @@ is needed), or `replica` (a store that is served for reading only).
 
 import json
 import os
+import uuid
 
 import schemathesis
 
@@ -59,3 +60,20 @@ def filter_failure(ctx, failure, case, response):
     to JSON Schema, but not to this service."""
     unknown_header = "x-schemathesis-unknown-property" in {name.lower() for name in case.headers or {}}
     return not unknown_header and "invalid type: floating point" not in response.text
+
+
+def is_id(value):
+    try:
+        return bool(uuid.UUID(value))
+    except (AttributeError, TypeError, ValueError):
+        return False
+
+
+@schemathesis.hook
+def before_call(context, case, kwargs):
+    """A repeated id is answered as the first time, whatever else the request says: every request has its own."""
+    own = str(uuid.uuid4())
+    if isinstance(case.body, dict) and is_id(case.body.get("command_id")):
+        case.body["command_id"] = own
+    if case.headers and is_id(case.headers.get("Idempotency-Key")):
+        case.headers["Idempotency-Key"] = own

@@ -87,8 +87,7 @@ store=sqlite:$folder/tasklog.db
 serve "$store"
 python3 -c 'import sys, urllib.request as ask; sys.stdout.buffer.write(ask.urlopen(sys.argv[1]).read())' "$url/openapi.json" \
   >"$folder/openapi.json"
-# The phase "coverage" still finds what is listed in docs/http.md; FUZZ_PHASES=coverage,fuzzing runs it.
-fuzz anyone "$examples" "${FUZZ_PHASES:-fuzzing}"
+fuzz anyone "$examples" coverage,fuzzing
 stop
 "$tasklog" --store "$store" verify
 

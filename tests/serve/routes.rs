@@ -46,7 +46,7 @@ fn the_idempotency_key_is_the_command_id() {
     assert_eq!(service.get("/v1/info").json()["head"], 1);
 
     let other = [JSON, ("idempotency-key", "018f4e9a-7b3c-7c1d-9e5f-000000000000")];
-    service.post_with("/v1/commands", &with_id, &other).problem(400, "malformed");
+    service.post_with("/v1/commands", &with_id, &other).problem(422, "invalid");
     let detail = service.post_with("/v1/commands", &body, &[JSON, ("idempotency-key", "k1")]).problem(400, "malformed");
     assert!(detail.contains("Idempotency-Key") && detail.contains("k1"), "{detail}");
 }
