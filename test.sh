@@ -14,22 +14,7 @@ if ! command -v cargo >/dev/null; then
   # shellcheck disable=SC1091
   . "$HOME/.cargo/env"
 fi
-# need PROGRAM PACKAGE...: installs Debian's packages if the program is missing.
-need() {
-  local program=$1
-  shift
-  command -v "$program" >/dev/null && return
-  if ! command -v apt-get >/dev/null; then
-    echo "there is no $program: install it (Debian's package: $*) and start again" >&2
-    exit 1
-  fi
-  say "installing $*"
-  local root=${SUDO:-$([ "$(id -u)" = 0 ] || echo sudo)}
-  $root apt-get update -qq
-  # A policy that starts no service: nothing of it is needed but the program.
-  $root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "$@"
-}
-
+. testing/install.sh
 # SQLite is compiled from C.
 need cc gcc libc6-dev
 # The tests start servers of their own: redis-server 7.0 or newer, or valkey under that name.

@@ -5,37 +5,14 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-install() {
-  if ! command -v apt-get >/dev/null; then
-    echo "missing: install $* and start again" >&2
-    exit 1
-  fi
-  local root=${SUDO:-$([ "$(id -u)" = 0 ] || echo sudo)}
-  $root apt-get update -qq
-  # A policy that starts no service: nothing of it is needed but the program.
-  $root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "$@"
-}
-
-if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
-  install python3 python3-venv
-fi
-# promtool is in the package of the server.
-if ! command -v promtool >/dev/null; then
-  install prometheus
-fi
-if ! command -v redis-server >/dev/null || ! command -v redis-cli >/dev/null; then
-  install redis-server
-fi
+. testing/install.sh
+# It is in the package of the server.
+need promtool prometheus
+need redis-server redis-server
+need redis-cli redis-tools
 
 venv=target/chart-venv
-pins=charts/tests/requirements.txt
-# The copy of the pins is put there last: an installation that was broken off is done again.
-if ! cmp -s "$pins" "$venv/installed.txt"; then
-  rm -rf "$venv"
-  python3 -m venv "$venv"
-  "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$pins"
-  cp "$pins" "$venv/installed.txt"
-fi
+venv "$venv" charts/tests/requirements.txt
 
 # What the chart says to the program is said to the program.
 cargo build --locked --quiet --bin tasklog

@@ -31,7 +31,8 @@ pub(crate) struct Bench {
     /// Where to write the databases; a temporary folder of the present one by default, so that they are on a real disk
     #[arg(long, value_name = "FOLDER")]
     folder: Option<std::path::PathBuf>,
-    /// Measure the service instead: commands and live tails over HTTP against the library, in the same run
+    /// Measure the service instead, with a file whatever --store says: commands and live tails over HTTP against the
+    /// library in the same run
     #[cfg(feature = "serve")]
     #[arg(long)]
     http: bool,

@@ -138,5 +138,7 @@ fn open(second: &Arc<Second>) {
     });
     if let Err(error) = opened {
         tracing::warn!(%error, "no thread for a second writer: one does all");
+        // The next crowd tries again.
+        second.opening.store(false, Ordering::Release);
     }
 }

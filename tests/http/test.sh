@@ -10,25 +10,9 @@ examples=${1:-10}
 write_token=a-token-that-may-write
 read_token=a-token-that-may-read
 
-if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
-  if ! command -v apt-get >/dev/null; then
-    echo "missing: install python3 with venv and start again" >&2
-    exit 1
-  fi
-  root=${SUDO:-$([ "$(id -u)" = 0 ] || echo sudo)}
-  $root apt-get update -qq
-  $root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3 python3-venv
-fi
-
+. testing/install.sh
 venv=$PWD/target/http-venv
-pins=tests/http/requirements.txt
-# The copy of the pins is put there last: an installation that was broken off is done again.
-if ! cmp -s "$pins" "$venv/installed.txt"; then
-  rm -rf "$venv"
-  python3 -m venv "$venv"
-  "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$pins"
-  cp "$pins" "$venv/installed.txt"
-fi
+venv "$venv" tests/http/requirements.txt
 
 cargo build --locked --quiet --bin tasklog
 tasklog=${CARGO_TARGET_DIR:-target}/debug/tasklog
