@@ -1,6 +1,6 @@
 //! How finished tasks go once they are old.
 
-use std::{collections::BTreeSet, ops::Bound};
+use std::{collections::BTreeSet, ops::Bound, sync::Arc};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use tasklog_projections::{
 
 use crate::{command::Command, decision::Decision, rejection::Error};
 
-/// The default and the largest number of rows a chunked command works on.
+/// How many tasks a prune removes unless it is told otherwise.
 pub const PRUNE_LIMIT: u64 = 10_000;
 
 /// Removes old finished tasks.
@@ -49,22 +49,21 @@ impl Command for Prune {
     fn decide(&mut self, cx: &mut Decision<'_>) -> Result<Pruned, Error> {
         // Fixed at the first round, so that a long prune does not chase the clock.
         let cutoff_ms = *self.cutoff_ms.get_or_insert(cx.now() - cx.config().task_ttl_ms);
-        let left = self.limit.unwrap_or(PRUNE_LIMIT).saturating_sub(self.pruned);
-        let room = usize::try_from(left).unwrap_or(usize::MAX).min(cx.room());
+        let limit = self.limit.unwrap_or(PRUNE_LIMIT);
+        let room = usize::try_from(limit.saturating_sub(self.pruned)).unwrap_or(usize::MAX).min(cx.room());
         // One more than there is room for tells whether work is left.
         let mut victims = match &mut self.miroir_ids {
             Some(ids) => named_victims(cx, ids, cutoff_ms, room)?,
-            None => prunable(cutoff_ms, room + 1, |scan| {
-                Ok(cx.scan::<Tasks>(scan)?.iter().map(|row| (**row).clone()).collect())
-            })?,
+            None => oldest_victims(cx, cutoff_ms, room + 1)?,
         };
         let more = victims.len() > room;
         victims.truncate(room);
-        for TaskRow { miroir_id, status, created_at, .. } in victims {
-            cx.emit::<Tasks>(&miroir_id, TaskPruned { status, created_at, cutoff_ms })?;
+        for row in victims {
+            let TaskRow { miroir_id, status, created_at, .. } = &*row;
+            cx.emit::<Tasks>(miroir_id, TaskPruned { status: *status, created_at: *created_at, cutoff_ms })?;
             self.pruned += 1;
         }
-        if more && self.pruned < self.limit.unwrap_or(PRUNE_LIMIT) {
+        if more && self.pruned < limit {
             cx.more();
         }
         Ok(Pruned { pruned: self.pruned, more })
@@ -77,13 +76,13 @@ fn named_victims(
     ids: &mut Vec<String>,
     cutoff_ms: Millis,
     room: usize,
-) -> Result<Vec<TaskRow>, Error> {
+) -> Result<Vec<Arc<TaskRow>>, Error> {
     let mut victims = Vec::new();
     let mut seen = BTreeSet::new();
     while let Some(id) = ids.last() {
         let row = cx.get::<Tasks>(id)?.filter(|row| row.status.is_terminal() && row.created_at < cutoff_ms);
         if let Some(row) = row.filter(|row| seen.insert(row.miroir_id.clone())) {
-            victims.push((*row).clone());
+            victims.push(row);
             if victims.len() > room {
                 break;
             }
@@ -93,24 +92,25 @@ fn named_victims(
     Ok(victims)
 }
 
-/// Finished tasks registered before `cutoff_ms`, oldest first within each status.
-fn prunable(
-    cutoff_ms: Millis,
-    limit: usize,
-    mut scan: impl FnMut(&Scan<'_>) -> Result<Vec<TaskRow>, Error>,
-) -> Result<Vec<TaskRow>, Error> {
-    let mut rows = Vec::new();
-    for status in [TaskStatus::Succeeded, TaskStatus::Failed, TaskStatus::Canceled] {
-        let mut page =
-            Scan::equal("by_status", [Cell::from(status.as_str())]).to(Bound::Excluded(vec![Cell::Integer(cutoff_ms)]));
-        while rows.len() < limit {
-            page = page.limit(limit - rows.len());
-            let found = scan(&page)?;
-            let full = found.len() == page.limit;
-            rows.extend(found);
-            let Some(last) = rows.last().filter(|_| full) else { break };
-            page = page.after(vec![Cell::Integer(last.created_at), Cell::Text(last.miroir_id.clone().into())]);
+/// Up to `limit` finished tasks registered before `cutoff_ms`.
+fn oldest_victims(cx: &mut Decision<'_>, cutoff_ms: Millis, limit: usize) -> Result<Vec<Arc<TaskRow>>, Error> {
+    let mut victims: Vec<Arc<TaskRow>> = Vec::new();
+    for mut scan in finished_before(cutoff_ms) {
+        while victims.len() < limit {
+            scan = scan.limit(limit - victims.len());
+            let page = cx.scan::<Tasks>(&scan)?;
+            let full = page.len() == scan.limit;
+            victims.extend(page);
+            let Some(last) = victims.last().filter(|_| full) else { break };
+            scan = scan.after(vec![Cell::Integer(last.created_at), Cell::Text(last.miroir_id.clone().into())]);
         }
     }
-    Ok(rows)
+    Ok(victims)
+}
+
+/// Finished tasks registered before `cutoff_ms`: one scan for each status, oldest first.
+pub(super) fn finished_before(cutoff_ms: Millis) -> [Scan<'static>; 3] {
+    [TaskStatus::Succeeded, TaskStatus::Failed, TaskStatus::Canceled].map(|status| {
+        Scan::equal("by_status", [Cell::from(status.as_str())]).to(Bound::Excluded(vec![Cell::Integer(cutoff_ms)]))
+    })
 }

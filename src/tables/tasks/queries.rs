@@ -1,6 +1,6 @@
 //! What can be asked about tasks.
 
-use std::ops::{Bound, ControlFlow};
+use std::ops::ControlFlow;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,6 +10,7 @@ use tasklog_projections::{
     tables::tasks::{TaskRow, TaskStatus, Tasks},
 };
 
+use super::prune::finished_before;
 use crate::{
     query::{Query, Reader},
     rejection::{Error, Rejection},
@@ -173,9 +174,7 @@ impl Query for Prunable {
 
     fn answer(&self, read: &Reader<'_>) -> Result<Self::Answer, Error> {
         let mut rows = Vec::new();
-        for status in [TaskStatus::Succeeded, TaskStatus::Failed, TaskStatus::Canceled] {
-            let scan = Scan::equal("by_status", [Cell::from(status.as_str())])
-                .to(Bound::Excluded(vec![Cell::Integer(self.cutoff_ms)]));
+        for scan in finished_before(self.cutoff_ms) {
             rows.extend(read.list::<Tasks>(scan, Some(self.limit - rows.len()))?);
         }
         Ok(rows)
