@@ -291,9 +291,7 @@ impl Command for Delete {
 
 fn existing(cx: &mut Decision<'_>, name: &str) -> Result<Arc<AliasRow>, Error> {
     text::key("name", name)?;
-    cx.subject::<Aliases>(name);
-    let row = cx.get::<Aliases>(name)?;
-    Ok(row.ok_or_else(|| Rejection::not_found(format!("no alias {name}")))?)
+    cx.existing::<Aliases>("alias", name)
 }
 
 fn check_version(row: &AliasRow, expected: i64) -> Result<(), Rejection> {

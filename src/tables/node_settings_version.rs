@@ -358,8 +358,7 @@ fn forget(
     why: ForgetWhy,
     forgotten: &mut u64,
 ) -> Result<bool, Error> {
-    let left = FORGET_LIMIT.saturating_sub(*forgotten);
-    let room = usize::try_from(left).unwrap_or(usize::MAX).min(cx.room());
+    let room = cx.room_for(FORGET_LIMIT.saturating_sub(*forgotten));
     // One more than there is room for tells whether work is left.
     let mut victims = pairs(cx, scan, version, room + 1)?;
     let more = victims.len() > room;

@@ -382,9 +382,7 @@ impl Command for Delete {
 
 fn existing(cx: &mut Decision<'_>, name: &str) -> Result<Arc<RolloverPolicyRow>, Error> {
     text::key("name", name)?;
-    cx.subject::<RolloverPolicies>(name);
-    let row = cx.get::<RolloverPolicies>(name)?;
-    Ok(row.ok_or_else(|| Rejection::not_found(format!("no policy {name}")))?)
+    cx.existing::<RolloverPolicies>("policy", name)
 }
 
 /// The multi alias that the policy manages, if it is there.

@@ -20,11 +20,7 @@ pub use self::{
     register::{Import, Register, Registered},
     status::{Cancel, SetStatus, StatusAnswer},
 };
-use crate::{
-    decision::Decision,
-    rejection::{Error, Rejection},
-    tables::side,
-};
+use crate::{decision::Decision, rejection::Error, tables::side};
 
 side! {
     /// `tasks`
@@ -51,7 +47,5 @@ side! {
 }
 
 fn existing(cx: &mut Decision<'_>, miroir_id: &str) -> Result<Arc<TaskRow>, Error> {
-    cx.subject::<Tasks>(miroir_id);
-    let row = cx.get::<Tasks>(miroir_id)?;
-    Ok(row.ok_or_else(|| Rejection::not_found(format!("no task {miroir_id}")))?)
+    cx.existing::<Tasks>("task", miroir_id)
 }

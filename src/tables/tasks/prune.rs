@@ -50,7 +50,7 @@ impl Command for Prune {
         // Fixed at the first round, so that a long prune does not chase the clock.
         let cutoff_ms = *self.cutoff_ms.get_or_insert(cx.now() - cx.config().task_ttl_ms);
         let limit = self.limit.unwrap_or(PRUNE_LIMIT);
-        let room = usize::try_from(limit.saturating_sub(self.pruned)).unwrap_or(usize::MAX).min(cx.room());
+        let room = cx.room_for(limit.saturating_sub(self.pruned));
         // One more than there is room for tells whether work is left.
         let mut victims = match &mut self.miroir_ids {
             Some(ids) => named_victims(cx, ids, cutoff_ms, room)?,
