@@ -59,11 +59,7 @@ impl Request {
     pub(super) fn check(&self) -> Result<(), Rejection> {
         let CommandOptions { actor, reason, request_id, .. } = &self.options;
         for (what, value) in [("actor", actor), ("reason", reason), ("request_id", request_id)] {
-            let length = value.as_ref().map_or(0, |value| value.len());
-            if length > text::META_BYTES_MAX {
-                let max = text::META_BYTES_MAX;
-                return Err(Rejection::invalid(format!("{what}: at most {max} bytes, found {length}")));
-            }
+            text::meta(what, value.as_deref().unwrap_or_default())?;
         }
         let found = self.commands.len();
         if found > TRANSACT_COMMANDS_MAX {

@@ -5,7 +5,10 @@ use tasklog_projections::TABLES;
 
 use super::schemas::{query_args, uuid};
 use crate::{
-    serve::routes::{Param, Place, Route},
+    serve::{
+        asked::PAGE_ITEMS_MAX,
+        routes::{Param, Place, Route},
+    },
     show::ask::STORE_QUERIES,
     tables::SIDES,
     task_api,
@@ -53,7 +56,7 @@ fn parameter_schema(route: &Route, param: &Param) -> Value {
         (Place::Header, "Idempotency-Key") => uuid(json!("string")),
         (Place::Header, _) | (Place::Query, "after") => position,
         (Place::Query, "limit" | "from") if is_task_api => json!({ "type": "integer", "minimum": 0 }),
-        (Place::Query, "limit") => json!({ "type": "integer", "minimum": 1, "maximum": 1_000 }),
+        (Place::Query, "limit") => json!({ "type": "integer", "minimum": 1, "maximum": PAGE_ITEMS_MAX }),
         (Place::Query, "reverse") => json!({ "type": "boolean" }),
         (Place::Query, "at") => moment(),
         (Place::Query, "cursor") => json!({ "type": "string", "minLength": 1 }),

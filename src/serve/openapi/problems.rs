@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 /// The kinds of problems.
-const KINDS: [&str; 21] = [
+const KINDS: [&str; 19] = [
     "not_found",
     "already_exists",
     "conflict",
@@ -23,8 +23,6 @@ const KINDS: [&str; 21] = [
     "too_large",
     "media_type",
     "busy",
-    "internal",
-    "not_acceptable",
 ];
 /// The statuses that a problem may have.
 pub(super) const PROBLEMS: [(u16, &str); 11] = [

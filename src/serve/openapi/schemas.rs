@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use tasklog_projections::{Kind, TABLES, TableDef};
 
 use super::problems::problem;
-use crate::{tables::SIDES, wire::AT_MS_MAX};
+use crate::{engine::TRANSACT_COMMANDS_MAX, tables::SIDES, text::META_BYTES_MAX, wire::AT_MS_MAX};
 
 /// The schemas that operations refer to.
 pub(super) struct Schemas {
@@ -71,7 +71,8 @@ impl Schemas {
             self.put(format!("query.{}", query.name), (query.args)());
         }
         self.own.insert("Command".into(), json!({ "oneOf": commands }));
-        let items = json!({ "type": "array", "minItems": 1, "maxItems": 1_000, "items": { "oneOf": items } });
+        let items =
+            json!({ "type": "array", "minItems": 1, "maxItems": TRANSACT_COMMANDS_MAX, "items": { "oneOf": items } });
         let transact = with_options(json!({ "transact": items }));
         self.own.insert("Transaction".into(), closed(&transact, &json!(["transact"])));
         self.own.insert("Reply".into(), reply(answers));
@@ -122,7 +123,7 @@ fn closed(properties: &Value, required: &Value) -> Value {
 
 /// These members, and what every command and transaction may be told.
 fn with_options(mut properties: Value) -> Value {
-    let text = json!({ "type": ["string", "null"], "maxLength": 1_024 });
+    let text = json!({ "type": ["string", "null"], "maxLength": META_BYTES_MAX });
     for name in ["actor", "reason", "request_id"] {
         properties[name] = text.clone();
     }
@@ -138,6 +139,7 @@ fn with_options(mut properties: Value) -> Value {
     properties
 }
 
+/// The arguments of a query; which of them, its name says.
 pub(super) fn query_args() -> Value {
     let mut shapes: Vec<_> = SIDES
         .iter()

@@ -95,7 +95,7 @@ fn named_victims(
 /// Up to `limit` finished tasks registered before `cutoff_ms`.
 fn oldest_victims(cx: &mut Decision<'_>, cutoff_ms: Millis, limit: usize) -> Result<Vec<Arc<TaskRow>>, Error> {
     let mut victims: Vec<Arc<TaskRow>> = Vec::new();
-    for mut scan in finished_before(cutoff_ms) {
+    for mut scan in prunable_scans(cutoff_ms) {
         while victims.len() < limit {
             scan = scan.limit(limit - victims.len());
             let page = cx.scan::<Tasks>(&scan)?;
@@ -108,8 +108,8 @@ fn oldest_victims(cx: &mut Decision<'_>, cutoff_ms: Millis, limit: usize) -> Res
     Ok(victims)
 }
 
-/// Finished tasks registered before `cutoff_ms`: one scan for each status, oldest first.
-pub(super) fn finished_before(cutoff_ms: Millis) -> [Scan<'static>; 3] {
+/// Where finished tasks stand that were registered before `cutoff_ms`: one scan for each status, oldest first.
+pub(super) fn prunable_scans(cutoff_ms: Millis) -> [Scan<'static>; 3] {
     [TaskStatus::Succeeded, TaskStatus::Failed, TaskStatus::Canceled].map(|status| {
         Scan::equal("by_status", [Cell::from(status.as_str())]).to(Bound::Excluded(vec![Cell::Integer(cutoff_ms)]))
     })

@@ -10,7 +10,7 @@ use tasklog_projections::{
     tables::tasks::{TaskRow, TaskStatus, Tasks},
 };
 
-use super::prune::finished_before;
+use super::prune::prunable_scans;
 use crate::{
     query::{Query, Reader},
     rejection::{Error, Rejection},
@@ -174,7 +174,7 @@ impl Query for Prunable {
 
     fn answer(&self, read: &Reader<'_>) -> Result<Self::Answer, Error> {
         let mut rows = Vec::new();
-        for scan in finished_before(self.cutoff_ms) {
+        for scan in prunable_scans(self.cutoff_ms) {
             rows.extend(read.list::<Tasks>(scan, Some(self.limit - rows.len()))?);
         }
         Ok(rows)
