@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::archive::{
     bytes::{Malformed, Taker, put_number, put_text},
-    template,
+    template::{self, Parts},
 };
 
 /// A text that is not there; of a key: the one of the entity's previous event.
@@ -24,22 +24,25 @@ const FORM_KNOWN: u64 = 3;
 /// Texts as templates and the ids in them.
 #[derive(Default)]
 pub(super) struct Texts {
-    /// With the number of their ids.
+    /// With the number of their ids: a text that looks like a template has none.
     pub(super) templates: Vec<(String, usize)>,
-    known: HashMap<String, usize>,
+    known: HashMap<(String, usize), usize>,
     pub(super) ids: Vec<Uuid>,
 }
 
 impl Texts {
     fn put(&mut self, forms: &mut Vec<u8>, text: &str) {
-        let parts = template::split(text);
-        let next = self.templates.len();
-        let at = *self.known.entry(parts.template.clone()).or_insert(next);
-        if at == next {
-            self.templates.push((parts.template, parts.ids.len()));
+        let Parts { template, ids } = template::split(text);
+        let template = (template, ids.len());
+        match self.known.get(&template) {
+            Some(at) => put_number(forms, FORM_KNOWN + *at as u64),
+            None => {
+                put_number(forms, FORM_NEW);
+                self.known.insert(template.clone(), self.templates.len());
+                self.templates.push(template);
+            }
         }
-        put_number(forms, if at == next { FORM_NEW } else { FORM_KNOWN + at as u64 });
-        self.ids.extend(parts.ids);
+        self.ids.extend(ids);
     }
 
     /// Puts a text with its form; `before` is the one of the commit or event before, if there is one before.
@@ -131,5 +134,31 @@ impl<'b> SharedTexts<'b> {
 
     pub(super) fn end(self) -> Result<(), Malformed> {
         self.forms.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// An archive could not be sealed any more once a reason was a NUL and another one an id: the NUL, which is what stands
+    /// in a template for an id, was taken for the template of the id, and the block did not give back what it was made of.
+    #[test]
+    fn a_text_that_looks_like_a_template_is_none() {
+        let id = "0198c7a2-7f3e-7000-8000-0123456789ab";
+        let given = ["\0", id, "a\0b", &format!("a{id}b"), "\0", id];
+        let (mut texts, mut forms) = (Texts::default(), Vec::new());
+        for text in given {
+            texts.put_optional(&mut forms, Some(text), None);
+        }
+        let list = texts.list();
+        let mut known = KnownTexts::new(&list, texts.templates.len(), &texts.ids).unwrap();
+        let mut column = SharedTexts::new(&forms);
+        for text in given {
+            assert_eq!(column.next(&mut known).unwrap().as_deref(), Some(text));
+        }
+        column.end().unwrap();
+        known.end().unwrap();
     }
 }
