@@ -18,8 +18,8 @@ use rusqlite::{Connection, OpenFlags};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use support::{
-    program::{Ended, Store, names, run, tasklog},
-    registry::{PATIENCE, Running, eventually, on, register},
+    program::{Ended, Running, Store, names, run, tasklog},
+    registry::{PATIENCE, eventually, on, register},
     shared::Shared,
 };
 use tasklog::{

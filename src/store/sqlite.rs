@@ -86,7 +86,7 @@ pub(super) fn prepare(path: &Path, options: &OpenOptions) -> Result<Prepared, St
 
 /// Refuses to open a replica's file for commands.
 pub(super) fn refuse_replica(path: &Path) -> Result<(), StoreError> {
-    let Some(Following { source, since }) = replica_of(path)? else { return Ok(()) };
+    let Some(Following { source, since, .. }) = replica_of(path)? else { return Ok(()) };
     let since = jiff::Timestamp::from_millisecond(since).map_or_else(|_| since.to_string(), |at| format!("{at:.0}"));
     Err(StoreError::ReadOnly(format!(
         "{} is a replica of {source} since {since}: send commands there, or open it for reading",
