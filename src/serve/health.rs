@@ -68,6 +68,7 @@ fn require_caught_up(report: Option<FollowerReport>, bounds: ReplicaBounds, now:
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use std::time::Duration;
 
