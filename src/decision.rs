@@ -103,6 +103,16 @@ impl Decision<'_> {
         self.live::<T>(row)
     }
 
+    /// The live row that the command is about, and that the reply's `rev` is about. An error calls it `what`.
+    ///
+    /// # Errors
+    /// `not_found` if there is none; the store's.
+    pub fn existing<T: Table>(&mut self, what: &str, key: &str) -> Result<Arc<T::Row>, Error> {
+        self.subject::<T>(key);
+        let row = self.get::<T>(key)?;
+        Ok(row.ok_or_else(|| Rejection::not_found(format!("no {what} {key}")))?)
+    }
+
     /// The live row's rev; 0 if there is none.
     ///
     /// # Errors
@@ -275,6 +285,12 @@ impl Decision<'_> {
     #[must_use]
     pub fn room(&self) -> usize {
         COMMIT_EVENTS_MAX - self.made.events.len()
+    }
+
+    /// How many of the events that a chunked command may still make fit this commit.
+    #[must_use]
+    pub fn room_for(&self, left: u64) -> usize {
+        usize::try_from(left).unwrap_or(usize::MAX).min(self.room())
     }
 
     /// Ends a transact here: nothing is appended, and the transact's reply is this command's.

@@ -1,5 +1,8 @@
 //! The rows a writer works on: a cache of the view with the open batch on top.
 
+mod settle;
+mod slot;
+
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
@@ -7,8 +10,10 @@ use std::{
 
 use ahash::RandomState;
 use tasklog_log::{Entity, Event, Millis, NewEvent, Position, Revs, StoreError};
-use tasklog_projections::{AnyRow, Held, PROJECTED, RowChange, Scan, TableDef, Tombstones, View};
+use tasklog_projections::{AnyRow, Held, PROJECTED, RowChange, Scan, TableDef, View};
 
+pub(crate) use self::slot::Seen;
+use self::slot::{Origin, Slot, Undo};
 use crate::tables::place;
 
 /// What stands below the rows that a batch works on: the view it writes to and the log it may look back into.
@@ -68,58 +73,6 @@ pub struct Rows {
 }
 
 type Slots = HashMap<Box<str>, Slot, RandomState>;
-
-/// Rows kept between batches; the older half goes when there are more.
-const ROWS_CACHED_MAX: usize = 20_000;
-
-#[derive(Clone)]
-struct Slot {
-    /// As the view has it, including what the open batch has flushed.
-    base: Option<AnyRow>,
-    /// The rev that the view has with it.
-    base_rev: Position,
-    /// Whether the view has a tombstone.
-    buried: bool,
-    row: Option<AnyRow>,
-    rev: Position,
-    at: Millis,
-    dirty: bool,
-    /// The rev before the open batch.
-    durable: Position,
-    /// The last decision that read it.
-    stamp: u64,
-    /// Nobody has looked: it is only assumed that there is no such row.
-    assumed: bool,
-    /// As it was before an open batch of a shared store changed it.
-    origin: Option<Origin>,
-}
-
-/// What is known of a row, and what a batch that was not written goes back to.
-#[derive(Clone)]
-struct Origin {
-    row: Option<AnyRow>,
-    rev: Position,
-    buried: bool,
-    at: Millis,
-}
-
-struct Undo {
-    table: usize,
-    key: Box<str>,
-    row: Option<AnyRow>,
-    rev: Position,
-    at: Millis,
-}
-
-/// What a decision sees of a row.
-pub(crate) struct Seen {
-    pub(crate) row: Option<AnyRow>,
-    pub(crate) rev: Position,
-    /// Whether this decision has not read it before.
-    pub(crate) first_time: bool,
-    /// Whether its absence is only assumed.
-    pub(crate) assumed: bool,
-}
 
 impl Rows {
     /// Nothing cached yet.
@@ -343,99 +296,6 @@ impl Rows {
         }
     }
 
-    /// The batch is durable: its revs are the ones to compare with from now on.
-    pub(crate) fn settle(&mut self) {
-        for (at, key) in std::mem::take(&mut self.touched) {
-            let Some(slot) = self.young[at].get_mut(&key) else { continue };
-            slot.durable = slot.rev;
-            if slot.row.is_none() && slot.rev > Position::ZERO {
-                let buried_at = slot.at;
-                self.note_buried(at, &key, buried_at);
-            }
-        }
-        self.deletions.clear();
-        if self.young.iter().map(HashMap::len).sum::<usize>() > ROWS_CACHED_MAX / 2 {
-            let fresh = vec![Slots::default(); PROJECTED.len()];
-            self.old = std::mem::replace(&mut self.young, fresh);
-        }
-    }
-
-    /// [`Rows::settle`] for a batch whose positions were provisional: `real` tells where a place went; what it does not
-    /// know was not written, and goes back to what was known before.
-    pub(crate) fn settle_shared(&mut self, real: &dyn Fn(Position) -> Option<Position>) -> Result<(), StoreError> {
-        for (at, key) in std::mem::take(&mut self.touched) {
-            let Some(slot) = self.young[at].get_mut(&key) else { continue };
-            if slot.rev.as_provisional().is_none() {
-                // Flushed for a scan and taken back, or met a second time here.
-                continue;
-            }
-            let origin = slot.origin.take();
-            let Some(rev) = real(slot.rev) else {
-                match origin.filter(|_| !slot.assumed) {
-                    Some(Origin { row, rev, buried, at }) => *slot = Slot { at, ..Slot::clean(row, rev, buried) },
-                    None => drop(self.young[at].remove(&key)),
-                }
-                continue;
-            };
-            let row = slot.row.take().map(|row| {
-                let placed = PROJECTED[at].with_positions(row, &|position| real(position).unwrap_or(position));
-                placed.map_err(|why| StoreError::corrupt(rev, why))
-            });
-            let row = row.transpose()?;
-            let (buried, instant) = (row.is_none(), slot.at);
-            *slot = Slot { at: instant, ..Slot::clean(row, rev, buried) };
-            if buried {
-                self.note_buried(at, &key, instant);
-            }
-        }
-        self.settle();
-        Ok(())
-    }
-
-    /// Notes that a row is deleted. When is not known of those that were deleted before this writer looked.
-    fn note_buried(&mut self, table: usize, key: &str, at: Millis) {
-        if PROJECTED[table].tombstones == Tombstones::Short {
-            match at {
-                Millis::MIN => self.buried.push_front((at, table, key.into())),
-                at => self.buried.push_back((at, table, key.into())),
-            }
-        }
-    }
-
-    /// Housekeeping forgets the tombstones of rows deleted before `before`, and so does the cache: a creation begins a new
-    /// chain whether or not its writer still had the row at hand.
-    pub(crate) fn forget_buried(&mut self, before: Millis) {
-        while self.buried.front().is_some_and(|(at, ..)| *at < before) {
-            let Some((at, table, key)) = self.buried.pop_front() else { return };
-            for slots in [&mut self.young[table], &mut self.old[table]] {
-                if slots.get(&key).is_some_and(|slot| slot.row.is_none() && (at == Millis::MIN || slot.at == at)) {
-                    slots.remove(&key);
-                }
-            }
-        }
-    }
-
-    /// Takes over a row that somebody else has changed.
-    pub(crate) fn take_over(&mut self, table: &'static TableDef, key: &str, known: Known) {
-        let at = place(table);
-        if known.1.is_some() {
-            self.note_buried(at, key, Millis::MIN);
-        }
-        self.old[at].remove(key);
-        self.young[at].insert(key.into(), Slot::known(known));
-    }
-
-    /// Housekeeping removed these rows from the view.
-    pub(crate) fn swept(&mut self, table: &'static TableDef, rows: &[AnyRow]) {
-        let at = place(table);
-        for row in rows {
-            let key = row.key();
-            self.young[at].remove(&*key);
-            self.old[at].remove(&*key);
-            count(&mut self.counts[at], true, false);
-        }
-    }
-
     /// How many rows the table has, dead ones included until they are swept.
     pub(crate) fn count(&mut self, table: &'static TableDef, below: &mut dyn Below) -> Result<u64, StoreError> {
         let at = place(table);
@@ -452,43 +312,6 @@ impl Rows {
 fn count(count: &mut Option<u64>, was: bool, is: bool) {
     if let Some(count) = count {
         *count = (*count + u64::from(is)).saturating_sub(u64::from(was));
-    }
-}
-
-impl Slot {
-    /// Reads it for the decision with this stamp.
-    fn seen(&mut self, stamp: u64) -> Seen {
-        let first_time = self.stamp != stamp;
-        self.stamp = stamp;
-        Seen { row: self.row.clone(), rev: self.rev, first_time, assumed: self.is_assumed() }
-    }
-
-    /// Whether its absence is only assumed; what the open batch has put there is known.
-    fn is_assumed(&self) -> bool {
-        self.assumed && self.row.is_none() && self.rev == Position::ZERO
-    }
-
-    fn known((held, tombstone): Known) -> Self {
-        match held {
-            Some(held) => Self::clean(Some(held.row), held.rev, false),
-            None => Self::clean(None, tombstone.unwrap_or_default(), tombstone.is_some()),
-        }
-    }
-
-    fn clean(row: Option<AnyRow>, rev: Position, buried: bool) -> Self {
-        Self {
-            base: row.clone(),
-            base_rev: rev,
-            buried,
-            row,
-            rev,
-            at: 0,
-            dirty: false,
-            durable: rev,
-            stamp: 0,
-            assumed: false,
-            origin: None,
-        }
     }
 }
 

@@ -20,6 +20,17 @@ pub fn key(what: &str, text: &str) -> Result<(), Rejection> {
     check_key(what, text).map_err(Rejection::invalid)
 }
 
+/// An actor, a reason or a request id: at most [`META_BYTES_MAX`].
+///
+/// # Errors
+/// `invalid`, naming `what`.
+pub(crate) fn meta(what: &str, text: &str) -> Result<(), Rejection> {
+    if text.len() <= META_BYTES_MAX {
+        return Ok(());
+    }
+    Err(Rejection::invalid(format!("{what}: at most {META_BYTES_MAX} bytes, found {}", text.len())))
+}
+
 /// An instant: 0 to 2^53 - 1 ms.
 ///
 /// # Errors

@@ -10,6 +10,10 @@ use tasklog_projections::{TABLES, TableDef, table};
 use super::{answer::Answer, auth::Caller, problem::Problem, state::App};
 use crate::{Error, TaskStore, show::mask::Mask, store::When};
 
+/// Items of a page, unless the request says how many.
+const PAGE_ITEMS_DEFAULT: u64 = 100;
+/// Items of a page.
+pub(crate) const PAGE_ITEMS_MAX: u64 = 1_000;
 /// A read waits until the store has it.
 pub(crate) const MIN_POSITION: HeaderName = HeaderName::from_static("tasklog-min-position");
 
@@ -137,11 +141,9 @@ impl Params {
 
     /// Takes the size of a page out.
     pub(crate) fn take_limit(&mut self) -> Result<usize, Problem> {
-        const LIMIT_DEFAULT: u64 = 100;
-        const LIMIT_MAX: u64 = 1_000;
-        match self.take_number("limit")?.unwrap_or(LIMIT_DEFAULT) {
-            limit @ 1..=LIMIT_MAX => Ok(usize::try_from(limit).unwrap_or(1)),
-            limit => Err(Problem::malformed(format!("limit: 1 to {LIMIT_MAX}, found {limit}"))),
+        match self.take_number("limit")?.unwrap_or(PAGE_ITEMS_DEFAULT) {
+            limit @ 1..=PAGE_ITEMS_MAX => Ok(usize::try_from(limit).unwrap_or(1)),
+            limit => Err(Problem::malformed(format!("limit: 1 to {PAGE_ITEMS_MAX}, found {limit}"))),
         }
     }
 

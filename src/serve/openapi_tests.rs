@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::*;
+use super::{operation::operation_id, *};
+use crate::tables::SIDES;
 
 /// Method and path of everything that a set of paths has.
 fn operations(document: &Value) -> BTreeSet<(String, String)> {

@@ -206,8 +206,7 @@ impl Command for RevokeAll {
     type Answer = RevokeAllAnswer;
 
     fn decide(&mut self, cx: &mut Decision<'_>) -> Result<RevokeAllAnswer, Error> {
-        let left = REVOKE_LIMIT.saturating_sub(self.revoked);
-        let room = usize::try_from(left).unwrap_or(usize::MAX).min(cx.room());
+        let room = cx.room_for(REVOKE_LIMIT.saturating_sub(self.revoked));
         // One more than there is room for tells whether work is left.
         let mut victims = revocable(cx, self.keep_admin_key_hash, room + 1)?;
         let more = victims.len() > room;

@@ -191,7 +191,7 @@ impl Command for Revise {
 
     fn decide(&mut self, cx: &mut Decision<'_>) -> Result<Revised, Error> {
         self.changes.check()?;
-        let row = existing(cx, &self.id)?;
+        let row = cx.existing::<Canaries>("canary", &self.id)?;
         let changes = self.changes.against(&row);
         let changed_fields: Vec<_> = changes.keys().cloned().collect();
         if changes.is_empty() {
@@ -255,7 +255,7 @@ impl Command for SetEnabled {
     type Answer = Nothing;
 
     fn decide(&mut self, cx: &mut Decision<'_>) -> Result<Nothing, Error> {
-        let row = existing(cx, &self.id)?;
+        let row = cx.existing::<Canaries>("canary", &self.id)?;
         if row.enabled == self.enabled {
             return Ok(Nothing {});
         }
@@ -327,11 +327,6 @@ impl Command for Delete {
         }
         Ok(Deleted { runs_dropped: self.runs_dropped })
     }
-}
-
-fn existing(cx: &mut Decision<'_>, id: &str) -> Result<std::sync::Arc<CanaryRow>, Error> {
-    cx.subject::<Canaries>(id);
-    cx.get::<Canaries>(id)?.ok_or_else(|| no_canary(id))
 }
 
 pub(super) fn no_canary(id: &str) -> Error {

@@ -233,8 +233,7 @@ impl Command for Prune {
     fn decide(&mut self, cx: &mut Decision<'_>) -> Result<Pruned, Error> {
         text::instant("cutoff_ms", self.cutoff_ms)?;
         let limit = self.limit.unwrap_or(PRUNE_LIMIT);
-        let left = limit.saturating_sub(self.dropped);
-        let room = usize::try_from(left).unwrap_or(usize::MAX).min(cx.room());
+        let room = cx.room_for(limit.saturating_sub(self.dropped));
         // One more than there is room for tells whether work is left.
         let mut victims = self.victims(cx, room + 1)?;
         let more = victims.len() > room;

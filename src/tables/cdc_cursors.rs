@@ -161,8 +161,7 @@ impl Command for Drop {
     type Answer = Dropped;
 
     fn decide(&mut self, cx: &mut Decision<'_>) -> Result<Dropped, Error> {
-        let left = usize::try_from(DROP_LIMIT - self.dropped).unwrap_or(usize::MAX);
-        let room = left.min(cx.room()).min(PAGE_ROWS_MAX - 1);
+        let room = cx.room_for(DROP_LIMIT - self.dropped).min(PAGE_ROWS_MAX - 1);
         // One more than there is room for tells whether work is left.
         let (mut rows, why) = self.family(cx, room + 1)?;
         let more = rows.len() > room;

@@ -543,13 +543,11 @@ fn has_living_parent(cx: &mut Decision<'_>, row: &JobRow) -> Result<bool, Error>
 
 /// How many rows this commit may work on, so that one more fits a page.
 fn room(cx: &Decision<'_>, left: u64) -> usize {
-    usize::try_from(left).unwrap_or(usize::MAX).min(cx.room()).min(PAGE_ROWS_MAX - 1)
+    cx.room_for(left).min(PAGE_ROWS_MAX - 1)
 }
 
 fn existing(cx: &mut Decision<'_>, id: &str) -> Result<Arc<JobRow>, Error> {
-    cx.subject::<Jobs>(id);
-    let row = cx.get::<Jobs>(id)?;
-    Ok(row.ok_or_else(|| Rejection::not_found(format!("no job {id}")))?)
+    cx.existing::<Jobs>("job", id)
 }
 
 /// The claim must be live and its token the current one.

@@ -1,22 +1,27 @@
 //! `node_settings_version`: how settings broadcasts and drift checks record what nodes hold.
 
-use std::{collections::BTreeSet, ops::ControlFlow, sync::Arc};
+mod forget;
+mod queries;
+
+use std::collections::BTreeSet;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tasklog_projections::{
-    Cell, Found, Hash32, PAGE_ROWS_MAX, Scan, pair,
+    Hash32, pair,
     tables::node_settings_version::{
-        CLUSTER, DEF, ForgetWhy, NodeSettingsEvent, NodeSettingsForgotten, NodeSettingsRow, NodeSettingsVerified,
-        NodeSettingsVersion, SettingsCommitted, VerifyCause,
+        CLUSTER, DEF, NodeSettingsEvent, NodeSettingsVerified, NodeSettingsVersion, SettingsCommitted, VerifyCause,
     },
 };
 
+pub use self::{
+    forget::{FORGET_LIMIT, ForgetIndex, ForgetNode, IndexForgotten, NodeForgotten},
+    queries::{ByNode, Committed, CommittedAnswer, Get, List},
+};
 use crate::{
     command::Command,
     decision::Decision,
     meters::Count,
-    query::{Query, Reader},
     rejection::{Error, Rejection},
     tables::side,
     text,
@@ -42,8 +47,6 @@ side! {
 
 /// The most nodes of one broadcast: their events and the index's own fill a commit.
 pub const NODES_MAX: usize = 999;
-/// The most rows that forgetting works on in one call.
-pub const FORGET_LIMIT: u64 = 10_000;
 
 /// Commits a settings version that a broadcast has verified on every listed node.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -240,280 +243,6 @@ impl Command for Advance {
             cx.note(Count::DriftRepaired);
         }
         Ok(Advanced { from_version })
-    }
-}
-
-/// Forgets a node in every index.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ForgetNode {
-    /// The node.
-    pub node_id: String,
-    /// How many rows are gone already.
-    #[serde(skip)]
-    #[doc(hidden)]
-    pub forgotten: u64,
-}
-
-impl ForgetNode {
-    /// Forgets `node_id`.
-    pub fn new(node_id: impl Into<String>) -> Self {
-        Self { node_id: node_id.into(), forgotten: 0 }
-    }
-}
-
-/// The outcome of forgetting a node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct NodeForgotten {
-    /// How many of its rows are gone.
-    pub forgotten: u64,
-    /// Whether work is left.
-    pub more: bool,
-}
-
-impl Command for ForgetNode {
-    const NAME: &'static str = "node_settings_version.forget_node";
-    const ABOUT: &'static str = "Forgets a node in every index";
-    const CHUNKED: bool = true;
-    type Answer = NodeForgotten;
-
-    fn decide(&mut self, cx: &mut Decision<'_>) -> Result<NodeForgotten, Error> {
-        check_node(&self.node_id)?;
-        let scan = Scan::equal("by_node", [Cell::from(&*self.node_id)]);
-        let more = forget(cx, scan, i64::MAX, ForgetWhy::Node, &mut self.forgotten)?;
-        Ok(NodeForgotten { forgotten: self.forgotten, more })
-    }
-}
-
-/// Forgets an index: its committed version first, so that no node can join, then its nodes.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ForgetIndex {
-    /// The index.
-    pub index_uid: String,
-    /// The version it ended with, once its committed version is gone.
-    #[serde(skip)]
-    #[doc(hidden)]
-    pub closed_at: Option<i64>,
-    /// How many node rows are gone already.
-    #[serde(skip)]
-    #[doc(hidden)]
-    pub forgotten: u64,
-}
-
-impl ForgetIndex {
-    /// Forgets `index_uid`.
-    pub fn new(index_uid: impl Into<String>) -> Self {
-        Self { index_uid: index_uid.into(), closed_at: None, forgotten: 0 }
-    }
-}
-
-/// The outcome of forgetting an index.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct IndexForgotten {
-    /// How many of its node rows are gone.
-    pub forgotten: u64,
-    /// The version it ended with; 0 if it never had one.
-    pub last_version: i64,
-    /// Whether work is left.
-    pub more: bool,
-}
-
-impl Command for ForgetIndex {
-    const NAME: &'static str = "node_settings_version.forget_index";
-    const ABOUT: &'static str = "Forgets an index on every node";
-    const CHUNKED: bool = true;
-    type Answer = IndexForgotten;
-
-    fn decide(&mut self, cx: &mut Decision<'_>) -> Result<IndexForgotten, Error> {
-        text::key("index_uid", &self.index_uid)?;
-        let head = pair(&self.index_uid, CLUSTER);
-        cx.subject::<NodeSettingsVersion>(&head);
-        let last_version = match self.closed_at {
-            Some(version) => version,
-            None => close(cx, &head)?,
-        };
-        self.closed_at = Some(last_version);
-        // The index may have been created again between two commits: its new pairs stay.
-        let scan = Scan::equal("pk", [Cell::from(&*self.index_uid)]);
-        let more = forget(cx, scan, last_version, ForgetWhy::Index, &mut self.forgotten)?;
-        Ok(IndexForgotten { forgotten: self.forgotten, last_version, more })
-    }
-}
-
-/// Deletes the committed version of an index, if there is one; answers the last one.
-fn close(cx: &mut Decision<'_>, head: &str) -> Result<i64, Error> {
-    let Some(row) = cx.get::<NodeSettingsVersion>(head)? else { return last_committed(cx, head) };
-    let event = NodeSettingsForgotten { last_version: row.version, why: ForgetWhy::Index };
-    cx.emit::<NodeSettingsVersion>(head, event)?;
-    Ok(row.version)
-}
-
-/// Deletes one commit's worth of the pairs along `scan` up to `version`; answers whether more are left, and asks for a
-/// further commit while the limit allows one.
-fn forget(
-    cx: &mut Decision<'_>,
-    scan: Scan<'_>,
-    version: i64,
-    why: ForgetWhy,
-    forgotten: &mut u64,
-) -> Result<bool, Error> {
-    let left = FORGET_LIMIT.saturating_sub(*forgotten);
-    let room = usize::try_from(left).unwrap_or(usize::MAX).min(cx.room());
-    // One more than there is room for tells whether work is left.
-    let mut victims = pairs(cx, scan, version, room + 1)?;
-    let more = victims.len() > room;
-    victims.truncate(room);
-    for row in victims {
-        let event = NodeSettingsForgotten { last_version: row.version, why };
-        cx.emit::<NodeSettingsVersion>(&pair(&row.index_uid, &row.node_id), event)?;
-        *forgotten += 1;
-    }
-    if more && *forgotten < FORGET_LIMIT {
-        cx.more();
-    }
-    Ok(more)
-}
-
-/// Up to `limit` pairs along `scan` whose version is at most `version`.
-fn pairs(
-    cx: &mut Decision<'_>,
-    mut scan: Scan<'_>,
-    version: i64,
-    limit: usize,
-) -> Result<Vec<Arc<NodeSettingsRow>>, Error> {
-    let mut rows = Vec::new();
-    loop {
-        let page = cx.scan::<NodeSettingsVersion>(&scan)?;
-        let last = page.last().cloned().filter(|_| page.len() == PAGE_ROWS_MAX);
-        rows.extend(page.into_iter().filter(|row| row.node_id != CLUSTER && row.version <= version));
-        let Some(last) = last.filter(|_| rows.len() < limit) else {
-            rows.truncate(limit);
-            return Ok(rows);
-        };
-        // The part of the key that the scan does not fix.
-        let part = if scan.index == "pk" { &last.node_id } else { &last.index_uid };
-        scan = scan.after(vec![Cell::Text(part.clone().into())]);
-    }
-}
-
-/// One pair. A pair of an index without a committed version is hidden.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Get {
-    /// The index.
-    pub index_uid: String,
-    /// The node.
-    pub node_id: String,
-}
-
-impl Query for Get {
-    const NAME: &'static str = "node_settings_version.get";
-    const ABOUT: &'static str = "What one node has verified of one index";
-    type Answer = Option<Found<NodeSettingsRow>>;
-
-    fn answer(&self, read: &Reader<'_>) -> Result<Self::Answer, Error> {
-        if !is_live(read, &self.index_uid)? {
-            return Ok(None);
-        }
-        read.get::<NodeSettingsVersion>(&pair(&self.index_uid, &self.node_id))
-    }
-}
-
-/// Whether an index has a committed version. Its pairs are visible only with it.
-fn is_live(read: &Reader<'_>, index_uid: &str) -> Result<bool, Error> {
-    Ok(read.get::<NodeSettingsVersion>(&pair(index_uid, CLUSTER))?.is_some())
-}
-
-/// The nodes of an index, by id.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct List {
-    /// The index.
-    pub index_uid: String,
-    /// Only nodes that have verified at least this version.
-    pub floor: Option<u64>,
-}
-
-impl Query for List {
-    const NAME: &'static str = "node_settings_version.list";
-    const ABOUT: &'static str = "The nodes of an index, or those that have verified a version";
-    type Answer = Vec<Found<NodeSettingsRow>>;
-
-    fn answer(&self, read: &Reader<'_>) -> Result<Self::Answer, Error> {
-        let mut rows = Vec::new();
-        // A floor beyond every version is one that no node reaches.
-        let Ok(floor) = i64::try_from(self.floor.unwrap_or(0)) else { return Ok(rows) };
-        if !is_live(read, &self.index_uid)? {
-            return Ok(rows);
-        }
-        let scan = Scan::equal("pk", [Cell::from(&*self.index_uid)]);
-        read.walk::<NodeSettingsVersion>(scan, |row| {
-            if row.node_id != CLUSTER && row.version >= floor {
-                rows.push(row);
-            }
-            ControlFlow::Continue(())
-        })?;
-        Ok(rows)
-    }
-}
-
-/// What one node has verified, by index.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ByNode {
-    /// The node.
-    pub node_id: String,
-}
-
-impl Query for ByNode {
-    const NAME: &'static str = "node_settings_version.by_node";
-    const ABOUT: &'static str = "What one node has verified, by index";
-    type Answer = Vec<Found<NodeSettingsRow>>;
-
-    fn answer(&self, read: &Reader<'_>) -> Result<Self::Answer, Error> {
-        let mut rows = Vec::new();
-        if self.node_id == CLUSTER {
-            return Ok(rows);
-        }
-        for row in read.list::<NodeSettingsVersion>(Scan::equal("by_node", [Cell::from(&*self.node_id)]), None)? {
-            if is_live(read, &row.index_uid)? {
-                rows.push(row);
-            }
-        }
-        Ok(rows)
-    }
-}
-
-/// The committed version of an index.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Committed {
-    /// The index.
-    pub index_uid: String,
-}
-
-/// An index's committed version.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct CommittedAnswer {
-    /// The committed version; after a deletion the last one; 0 if there never was one.
-    pub version: i64,
-    /// Whether it is committed now: false before the first commit and after a deletion.
-    pub live: bool,
-}
-
-impl Query for Committed {
-    const NAME: &'static str = "node_settings_version.committed";
-    const ABOUT: &'static str = "The committed settings version of an index, or its last one";
-    type Answer = CommittedAnswer;
-
-    fn answer(&self, read: &Reader<'_>) -> Result<Self::Answer, Error> {
-        let head = pair(&self.index_uid, CLUSTER);
-        if let Some(row) = read.get::<NodeSettingsVersion>(&head)? {
-            return Ok(CommittedAnswer { version: row.version, live: true });
-        }
-        let version = last_version(read.last_event_of_deleted::<NodeSettingsVersion>(&head)?);
-        Ok(CommittedAnswer { version, live: false })
     }
 }
 
