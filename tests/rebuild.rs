@@ -20,10 +20,10 @@ use support::{
 use tasklog::{
     OpenOptions, TaskStore,
     command::CommandOptions,
-    log::{Log, ManualClock, Position, SystemClock, checksum, sqlite::SqliteLog},
+    log::{CommitId, Log, ManualClock, Position, SystemClock, checksum, sqlite::SqliteLog},
     projections::{PROJECTED, tables::tasks::TaskStatus},
     store::Keep,
-    tables::{sessions, tasks},
+    tables::{leader_lease, sessions, tasks},
 };
 use tasklog_testing::RedisServer;
 
@@ -89,6 +89,30 @@ fn commands_and_queries_go_on_while_tables_are_rebuilt() {
         |row| row.get::<_, i64>(0),
     );
     assert_eq!(left.unwrap(), 0, "leftovers");
+}
+
+/// Two commits under one id stood next to each other, which `verify` takes for one that was appended twice.
+#[test]
+fn an_id_whose_answer_is_forgotten_does_not_name_the_commit_after_its_own() {
+    const HOUR_MS: i64 = 3_600_000;
+    let file = Store::new();
+    let clock = ManualClock::at(1_000_000_000);
+    let options = OpenOptions { clock: Arc::new(clock.clone()), ..OpenOptions::default() };
+    let store = TaskStore::open_with(&file.url().parse().unwrap(), options).unwrap();
+    let acquire = || leader_lease::Acquire { scope: "ilm".into(), holder: "a".into(), ttl_ms: None };
+    let named = CommandOptions { command_id: Some(CommitId::mint()), ..CommandOptions::default() };
+    let first = store.run_blocking(acquire(), named.clone()).unwrap();
+    clock.advance(23 * HOUR_MS);
+    let repeat = store.run_blocking(acquire(), named.clone()).unwrap();
+    assert!(repeat.repeated && repeat.answer.term == first.answer.term);
+    clock.advance(2 * HOUR_MS);
+    let refused = store.run_blocking(acquire(), named.clone()).unwrap_err();
+    assert_eq!(refused.kind(), "invalid");
+    assert!(refused.to_string().contains("the id of the newest commit, at event 1"), "{refused}");
+    store.run_blocking(acquire(), CommandOptions::default()).unwrap();
+    // By now it names another commit, as any other id would.
+    assert!(!store.run_blocking(acquire(), named).unwrap().repeated);
+    assert_eq!(store.verify(|_| {}).unwrap().findings, []);
 }
 
 #[test]
