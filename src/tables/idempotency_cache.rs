@@ -105,11 +105,7 @@ fn known(cx: &mut Decision<'_>, row: &IdempotencyRow, body_sha256: Hash32) -> Re
         return Err(Rejection::conflict(&subject, body_sha256.to_hex(), row.body_sha256.to_hex()).into());
     }
     cx.note(meters::Count::Key(KeyHit::Dedup));
-    // One that this transact has recorded itself would go with it, and the answer would name a task that never was.
-    let recorded = cx.rev::<IdempotencyCache>(&row.key)?;
-    if cx.own_event(recorded.to_i64()).is_none() {
-        cx.end_transact();
-    }
+    cx.end_transact();
     Ok(KeyAnswer { outcome: KeyOutcome::Dedup, miroir_task_id: row.miroir_task_id.clone(), expires_at: row.expires_at })
 }
 

@@ -38,28 +38,3 @@ fn of_different_requests_at_once_one_wins_and_the_others_conflict() {
     assert!(answers[0].contains("miss") && answers[3].contains("dedup"));
     assert_eq!(answers[1..3], ["conflict", "conflict"]);
 }
-
-/// The record went with the transact that was ended by it: the caller was sent to a task that nobody had registered.
-#[test]
-fn a_key_that_a_transact_has_recorded_itself_does_not_end_it() {
-    let store = TaskStore::open("memory:").unwrap();
-    let check = |task: &str| {
-        let args = format!(r#"{{"key":"k","body_sha256":"{A}","miroir_task_id":"{task}"}}"#);
-        format!(r#"{{"command":"idempotency_cache.check_or_record","args":{args}}}"#)
-    };
-    let register = r#"{"command":"tasks.register","args":{"miroir_id":"m0","node_tasks":{}}}"#;
-    let transact = |task: &str| {
-        let line = format!(r#"{{"transact":[{},{register},{}]}}"#, check(task), check(task));
-        store.send_blocking(wire::parse(&line).unwrap().request).unwrap()
-    };
-    let first = transact("m0");
-    let answers = first.answers.to_json();
-    assert!(answers[0].contains("miss") && answers[2].contains("dedup"), "{answers:?}");
-    assert!(
-        first.meta.changed
-            && store.tasks().get(crate::tables::tasks::Get { miroir_id: "m0".into() }).unwrap().is_some()
-    );
-    let repeat = transact("m1");
-    assert!(!repeat.meta.changed && repeat.answers.to_json().len() == 1);
-    assert!(repeat.answers.to_json()[0].contains(r#""miroir_task_id":"m0""#));
-}
