@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tasklog_replay::snapshot::TOMBSTONES_MS;
+
 use crate::rejection::Rejection;
 
 /// The settings that decisions depend on, with the defaults of the specification. Whatever shaped an outcome is written
@@ -36,7 +38,8 @@ pub struct Config {
     pub canary_history: u32,
     /// `admin_ui.session_ttl_s`, in ms.
     pub admin_session_ttl_ms: i64,
-    /// `retention.tombstones`: how long short tombstones are kept.
+    /// `retention.tombstones`: how long short tombstones are kept, at least a day. Readers of earlier moments, who do not know
+    /// what the writer is set to, rely on that day.
     pub tombstone_retention: Duration,
     /// `retention.command_ids`: how long a repeated `command_id` finds its first outcome.
     pub command_id_retention: Duration,
@@ -96,6 +99,12 @@ impl Config {
                 return Err(Rejection::invalid(format!("{what}: {least} to {LENGTH_MS_MAX} ms, found {ms}")));
             }
         }
+        if self.tombstone_retention.as_millis() < TOMBSTONES_MS.unsigned_abs().into() {
+            return Err(Rejection::invalid(format!(
+                "retention.tombstones: at least {TOMBSTONES_MS} ms, found {}",
+                self.tombstone_retention.as_millis()
+            )));
+        }
         if self.lease_ttl_ms <= self.lease_renew_interval_ms {
             return Err(Rejection::invalid(format!(
                 "leader_election: lease_ttl_s ({} ms) must be longer than renew_interval_s ({} ms)",
@@ -128,5 +137,13 @@ mod tests {
         }
         assert!(Config { task_ttl_ms: 0, job_ttl_ms: 0, ..Config::default() }.check().is_ok());
         assert!(Config { job_ttl_ms: -1, ..Config::default() }.check().is_err());
+    }
+
+    /// A writer that forgot tombstones sooner made readers of an earlier moment say that a row had never been there.
+    #[test]
+    fn tombstones_are_kept_for_a_day_at_least() {
+        let with = |hours| Config { tombstone_retention: Duration::from_secs(hours * 3_600), ..Config::default() };
+        assert!(with(24).check().is_ok() && with(1_000).check().is_ok());
+        assert!(with(23).check().unwrap_err().message.starts_with("retention.tombstones: at least 86400000 ms"));
     }
 }
