@@ -142,7 +142,7 @@ mod tests {
     /// A writer that forgot tombstones sooner made readers of an earlier moment say that a row had never been there.
     #[test]
     fn tombstones_are_kept_for_a_day_at_least() {
-        let with = |hours| Config { tombstone_retention: Duration::from_secs(hours * 3_600), ..Config::default() };
+        let with = |hours: u64| Config { tombstone_retention: Duration::from_secs(hours * 3_600), ..Config::default() };
         assert!(with(24).check().is_ok() && with(1_000).check().is_ok());
         assert!(with(23).check().unwrap_err().message.starts_with("retention.tombstones: at least 86400000 ms"));
     }
