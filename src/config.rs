@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tasklog_replay::snapshot::TOMBSTONES_MS;
+
 use crate::rejection::Rejection;
 
 /// The settings that decisions depend on, with the defaults of the specification. Whatever shaped an outcome is written
@@ -36,7 +38,8 @@ pub struct Config {
     pub canary_history: u32,
     /// `admin_ui.session_ttl_s`, in ms.
     pub admin_session_ttl_ms: i64,
-    /// `retention.tombstones`: how long short tombstones are kept.
+    /// `retention.tombstones`: how long short tombstones are kept, at least a day. Readers of earlier moments, who do not know
+    /// what the writer is set to, rely on that day.
     pub tombstone_retention: Duration,
     /// `retention.command_ids`: how long a repeated `command_id` finds its first outcome.
     pub command_id_retention: Duration,
@@ -47,6 +50,9 @@ pub(crate) const HOUR_MS: i64 = 3_600_000;
 
 /// More runs than this would not fit the commit that deletes their canary.
 pub const CANARY_HISTORY_MAX: u32 = 900;
+
+/// ms: the longest time that a setting may name, a hundred years: far from where instants end.
+const LENGTH_MS_MAX: i64 = 100 * 366 * DAY_MS;
 
 const SECOND_MS: i64 = 1_000;
 const DAY_MS: i64 = 86_400 * SECOND_MS;
@@ -80,6 +86,25 @@ impl Config {
     /// # Errors
     /// `invalid`, naming the setting.
     pub fn check(&self) -> Result<(), Rejection> {
+        for (what, least, ms) in [
+            ("task_registry.ttl_seconds", 0, self.task_ttl_ms),
+            ("session_pinning.ttl_seconds", 1, self.session_ttl_ms),
+            ("idempotency.ttl_seconds", 1, self.idempotency_ttl_ms),
+            ("leader_election.lease_ttl_s", 1, self.lease_ttl_ms),
+            ("jobs.claim_s", 1, self.job_claim_ms),
+            ("jobs.ttl_seconds", 0, self.job_ttl_ms),
+            ("admin_ui.session_ttl_s", 1, self.admin_session_ttl_ms),
+        ] {
+            if !(least..=LENGTH_MS_MAX).contains(&ms) {
+                return Err(Rejection::invalid(format!("{what}: {least} to {LENGTH_MS_MAX} ms, found {ms}")));
+            }
+        }
+        if self.tombstone_retention.as_millis() < TOMBSTONES_MS.unsigned_abs().into() {
+            return Err(Rejection::invalid(format!(
+                "retention.tombstones: at least {TOMBSTONES_MS} ms, found {}",
+                self.tombstone_retention.as_millis()
+            )));
+        }
         if self.lease_ttl_ms <= self.lease_renew_interval_ms {
             return Err(Rejection::invalid(format!(
                 "leader_election: lease_ttl_s ({} ms) must be longer than renew_interval_s ({} ms)",
@@ -93,5 +118,32 @@ impl Config {
             )));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// A time that no instant could be added to ended the committer's thread at the first command that did.
+    #[test]
+    fn times_that_are_none_are_refused() {
+        assert_eq!(Config::default().check(), Ok(()));
+        let with = |ms: i64| Config { session_ttl_ms: ms, ..Config::default() }.check();
+        assert!(with(1).is_ok() && with(LENGTH_MS_MAX).is_ok());
+        for ms in [i64::MIN, -1, 0, LENGTH_MS_MAX + 1, i64::MAX] {
+            assert!(with(ms).unwrap_err().message.starts_with("session_pinning.ttl_seconds: 1 to "), "{ms}");
+        }
+        assert!(Config { task_ttl_ms: 0, job_ttl_ms: 0, ..Config::default() }.check().is_ok());
+        assert!(Config { job_ttl_ms: -1, ..Config::default() }.check().is_err());
+    }
+
+    /// A writer that forgot tombstones sooner made readers of an earlier moment say that a row had never been there.
+    #[test]
+    fn tombstones_are_kept_for_a_day_at_least() {
+        let with = |hours: u64| Config { tombstone_retention: Duration::from_secs(hours * 3_600), ..Config::default() };
+        assert!(with(24).check().is_ok() && with(1_000).check().is_ok());
+        assert!(with(23).check().unwrap_err().message.starts_with("retention.tombstones: at least 86400000 ms"));
     }
 }

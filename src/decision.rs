@@ -9,6 +9,7 @@ use tasklog_projections::{AnyRow, At, Cell, Row, Scan, Table, TableDef, TableEve
 
 use crate::{
     config::Config,
+    facts::Looked,
     last_event::{Events, last_event},
     meters::Count,
     rejection::{Error, Rejection},
@@ -235,6 +236,26 @@ impl Decision<'_> {
         self.made.events.push(event);
         self.rows.put(table, key, after, at.position, self.now);
         Ok(EventIndex(index))
+    }
+
+    /// Makes a row what replays give from now on, in the commit of the decision about one of its events and without an event
+    /// of its own: whoever decides on the row afterwards sees it so. Where others write as well, rows are put right after
+    /// the commit.
+    ///
+    /// # Errors
+    /// `conflict` if the row has gone on since it was looked at; the store's.
+    pub(crate) fn amend(&mut self, looked: &Looked) -> Result<(), Error> {
+        let Looked { table, key, rev: seen, becomes } = looked;
+        let (_, rev) = self.look(table, key)?;
+        if rev != *seen {
+            return Err(Rejection::conflict(&format!("{}/{key}: rev", table.name), seen, rev).into());
+        }
+        if let Some(row) = becomes
+            && !self.rows.is_provisional()
+        {
+            self.rows.put(table, key, row.clone(), rev, self.now);
+        }
+        Ok(())
     }
 
     /// Has something counted as soon as this decision stands. What comes with an event is forgotten if the command, or its

@@ -116,10 +116,15 @@ impl<B: Backend> Engine<B> {
         for _ in 0..DECIDE_ATTEMPTS_MAX {
             loop {
                 self.begin()?;
-                let before = request.before_round();
+                let mut before = request.before_round();
                 let mut decided = self.decide(&mut request);
                 while matches!(decided, Ok(Decided::Unsure)) {
                     self.learn()?;
+                    // What a round has chosen and counted before it knew the rows is chosen afresh.
+                    if let Some(again) = before.take() {
+                        request = again;
+                        before = request.before_round();
+                    }
                     decided = self.decide(&mut request);
                 }
                 let item = self.item();

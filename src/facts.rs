@@ -5,6 +5,7 @@ mod quarantine;
 mod rebuilt;
 mod retention;
 
+pub(crate) use quarantine::Looked;
 pub use quarantine::{Lift, Quarantine};
 pub use rebuilt::NoteRebuild;
 pub use retention::{SetKeep, SetPlace, Trim};

@@ -242,7 +242,11 @@ impl Rows {
             count(&mut self.counts[undo.table], slot.row.is_some(), undo.row.is_some());
             slot.row = undo.row;
             slot.rev = undo.rev;
-            slot.at = undo.at;
+            // When a row was deleted that was read as such is not known: if its tombstone must be written again, it is kept
+            // for longer, never for less.
+            if undo.at != 0 || slot.row.is_some() {
+                slot.at = undo.at;
+            }
             if !slot.dirty {
                 // It was flushed meanwhile: the old value has to be written over it.
                 slot.dirty = true;

@@ -7,20 +7,23 @@ mod support;
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
+    io::Write,
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rusqlite::{Connection, OpenFlags, types::Value as Cell};
 use serde_json::{Value, json};
-use support::program::{Ended, Store, run, tasklog};
+use support::{
+    program::{Ended, Running, Store, run, tasklog},
+    registry::{PATIENCE, eventually},
+};
 use tasklog::{
     Error, OpenOptions, StoreUrl, TaskStore,
     follow::{FollowOptions, FollowState, Follower, OpenedSource, Source, open_source},
@@ -30,8 +33,6 @@ use tasklog::{
     },
 };
 
-/// Longer than anything here takes; a test that hangs ends.
-const PATIENCE: Duration = Duration::from_secs(120);
 /// How often a follower is killed.
 const KILLS: usize = 12;
 
@@ -72,41 +73,6 @@ fn assert_same(source: &Store, replica: &Store) {
         (info["log_id"].clone(), info["epoch"].clone(), info["head_commit_id"].clone(), info["checkpoint"].clone())
     };
     assert_eq!(ids(replica), ids(source));
-}
-
-/// A follower in a process of its own, that is killed when the test ends.
-struct Running(Child);
-
-impl Running {
-    fn start(mut command: Command) -> Self {
-        Self(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
-    }
-
-    fn signal(&self, signal: &str) {
-        assert!(Command::new("kill").args([signal, &self.0.id().to_string()]).status().unwrap().success());
-    }
-
-    /// Reads its lines until one has `text`.
-    fn until(&mut self, text: &str) -> String {
-        let out = BufReader::new(self.0.stdout.as_mut().unwrap());
-        out.lines().map(Result::unwrap).find(|line| line.contains(text)).unwrap_or_else(|| panic!("no {text}"))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn eventually(what: &str, mut look: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !look() {
-        assert!(began.elapsed() < PATIENCE, "{what}");
-        thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// Copies a store that nobody writes to: all that its last writer left.
@@ -156,7 +122,7 @@ fn a_replica_takes_no_commands_and_says_what_it_follows() {
     follow_once(&source, &replica).with(0);
     let refused = format!("read_only: {} is a replica of {} since ", replica.path().display(), source.url());
     replica.apply(&[register("t2")]).with(3).says(&[&refused]);
-    let mut running = Running::start(follow(&source, &replica, &["--json"]));
+    let mut running = Running::of(follow(&source, &replica, &["--json"]));
     running.until(r#""state":"following""#);
     replica.apply(&[register("t2")]).with(3).says(&[&refused]);
     replica.run(["rebuild"]).with(3).says(&["is open for writing by process"]);
@@ -190,7 +156,7 @@ fn a_store_of_its_own_is_not_made_a_replica() {
 fn signals_end_a_follower_between_two_transactions() {
     for signal in ["-INT", "-TERM"] {
         let (source, replica) = (Store::with(&registers("t", 50)), Store::new());
-        let mut running = Running::start(follow(&source, &replica, &[]));
+        let mut running = Running::of(follow(&source, &replica, &[]));
         running.until("following: at event 50 of 50, lag 0 events, 0 ms");
         running.signal(signal);
         assert_eq!(running.0.wait().unwrap().code(), Some(0));
@@ -217,7 +183,7 @@ fn a_follower_that_is_killed_again_and_again_has_everything_exactly_once() {
         }
     });
     for kill in 0..KILLS {
-        let mut running = Running::start(follow(&source, &replica, &["--json"]));
+        let mut running = Running::of(follow(&source, &replica, &["--json"]));
         thread::sleep(Duration::from_millis(40 + 45 * (kill as u64 % 5)));
         running.signal("-KILL");
         running.0.wait().unwrap();
@@ -235,7 +201,7 @@ fn a_follower_that_is_killed_again_and_again_has_everything_exactly_once() {
 #[test]
 fn others_read_a_replica_all_the_time_and_meet_log_and_rows_in_step() {
     let (source, replica) = (Store::with(&registers("a", 10)), Store::new());
-    let mut running = Running::start(follow(&source, &replica, &["--json"]));
+    let mut running = Running::of(follow(&source, &replica, &["--json"]));
     running.until(r#""state":"following""#);
     let mut seen = 0;
     for round in 0..15 {
@@ -254,7 +220,7 @@ fn others_read_a_replica_all_the_time_and_meet_log_and_rows_in_step() {
 #[test]
 fn a_read_waits_for_a_position_and_says_how_far_the_store_is_if_it_does_not_come() {
     let (source, replica) = (Store::with(&[register("t0")]), Store::new());
-    let mut running = Running::start(follow(&source, &replica, &["--json"]));
+    let mut running = Running::of(follow(&source, &replica, &["--json"]));
     running.until(r#""state":"following""#);
     for at in 1..8 {
         let answer = source.apply(&[register(format!("t{at}"))]).with(0).json().remove(0);
@@ -336,7 +302,7 @@ fn a_running_follower_notices_that_its_source_was_restored() {
     let backup = source.folder.path().join("backup.db");
     back_up(&source, &backup);
     source.apply(&registers("lost", 7)).with(0);
-    let mut running = Running::start(follow(&source, &replica, &["--json"]));
+    let mut running = Running::of(follow(&source, &replica, &["--json"]));
     running.until(r#""position":37"#);
     restore(&source, &backup);
     raise_epoch(&source);
@@ -357,7 +323,7 @@ fn a_replica_killed_on_its_way_back_is_whole() {
     raise_epoch(&source);
     source.apply(&registers("other", 100)).with(0);
     for kill in 0..10 {
-        let mut running = Running::start(follow(&source, &replica, &["--once"]));
+        let mut running = Running::of(follow(&source, &replica, &["--once"]));
         thread::sleep(Duration::from_millis(10 + 25 * kill));
         running.signal("-KILL");
         running.0.wait().unwrap();
@@ -624,7 +590,7 @@ fn a_copy_that_was_killed_goes_on() {
     for kill in 0..6 {
         let mut command = tasklog();
         command.args(["copy", "--from", &from.url(), "--to", &to.url()]);
-        let mut running = Running::start(command);
+        let mut running = Running::of(command);
         thread::sleep(Duration::from_millis(20 + 60 * kill));
         running.signal("-KILL");
         running.0.wait().unwrap();

@@ -233,7 +233,7 @@ fn prepare(store: &TaskStore, round: usize) -> Prize {
     }
 }
 
-const CONTESTS: [&str; 9] = ["job", "lease", "key", "flip", "cursor", "name", "version", "rev", "settings"];
+const CONTESTS: [&str; 10] = ["job", "lease", "key", "flip", "cursor", "name", "version", "rev", "settings", "alias"];
 
 fn line(name: &str, args: Value) -> Value {
     json!({ "command": name, "args": args })
@@ -275,6 +275,19 @@ fn entry(contest: &str, round: usize, runner: usize, prize: &Prize) -> Value {
             "args": { "index_uid": format!("i{round}"), "version": 1, "node_ids": [format!("n{runner}")], "fingerprint": "ab".repeat(32) },
             "lease": { "scope": format!("settings_broadcast:i{round}"), "term": prize.term },
         }),
+        // Half of them read through what the others write through.
+        "alias" => {
+            let (shared, own) = (format!("x{round}"), format!("own{round}-{runner}"));
+            let (write, read) = if runner % 2 == 0 { (&own, &shared) } else { (&shared, &own) };
+            line(
+                "rollover_policies.define",
+                json!({
+                    "name": own, "write_alias": write, "read_alias": read, "pattern": "i-{YYYY}",
+                    "triggers_json": { "max_docs": 1 }, "retention_json": { "keep_indexes": 1 },
+                    "template_json": { "primary_key": "id" },
+                }),
+            )
+        }
         other => panic!("{other}"),
     }
 }
@@ -292,8 +305,8 @@ fn won(contest: &str, answer: &Result<Value, String>) -> bool {
             reply["outcome"] == "miss"
         }
         ("flip" | "cursor" | "version" | "rev" | "settings", Err(kind)) if kind == "conflict" => false,
-        ("name", Err(kind)) if kind == "already_exists" => false,
-        ("flip" | "cursor" | "version" | "rev" | "settings" | "name", Ok(reply)) => reply["changed"] == true,
+        ("name" | "alias", Err(kind)) if kind == "already_exists" => false,
+        ("flip" | "cursor" | "version" | "rev" | "settings" | "name" | "alias", Ok(reply)) => reply["changed"] == true,
         (contest, answer) => panic!("{contest}: {answer:?}"),
     }
 }

@@ -4,6 +4,7 @@
 mod support;
 
 use std::{
+    collections::BTreeSet,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
@@ -20,10 +21,10 @@ use support::{
 use tasklog::{
     OpenOptions, TaskStore,
     command::CommandOptions,
-    log::{Log, ManualClock, Position, SystemClock, checksum, sqlite::SqliteLog},
+    log::{CommitId, Log, ManualClock, Position, SystemClock, checksum, sqlite::SqliteLog},
     projections::{PROJECTED, tables::tasks::TaskStatus},
     store::Keep,
-    tables::{sessions, tasks},
+    tables::{aliases, leader_lease, sessions, tasks},
 };
 use tasklog_testing::RedisServer;
 
@@ -89,6 +90,78 @@ fn commands_and_queries_go_on_while_tables_are_rebuilt() {
         |row| row.get::<_, i64>(0),
     );
     assert_eq!(left.unwrap(), 0, "leftovers");
+}
+
+/// Rows were compared and what leads to them was not: an alias without its targets was found by nobody who asked for its index,
+/// a deleted alias that was forgotten began again at version 1, and `verify` said that everything holds.
+#[test]
+fn what_leads_to_rows_is_verified_and_a_rebuild_mends_it() {
+    let create = |name: &str| {
+        let args = json!({ "name": name, "target": "products", "target_verified": true });
+        json!({ "command": "aliases.create", "args": args }).to_string()
+    };
+    let delete = json!({ "command": "aliases.delete", "args": { "name": "gone" } }).to_string();
+    let file = Store::with(&[create("shop"), create("gone"), delete, register("t1"), register("t2")]);
+    file.by_hand(
+        "DELETE FROM _tombstones;
+         INSERT INTO _tombstones VALUES ('tasks', 'never', 4, 1), ('aliases', 'shop', 1, NULL);
+         DELETE FROM _aliases_by_target;
+         INSERT INTO _aliases_by_target VALUES ('other', 'shop'), ('other', 'nobody');",
+    );
+    let index: String = file
+        .shell()
+        .query_row("SELECT sql FROM sqlite_schema WHERE name = 'tasks_by_created'", [], |row| row.get(0))
+        .unwrap();
+    // An index that has lost its entries.
+    file.by_hand(&format!("DROP INDEX tasks_by_created; {index} WHERE 0;"));
+    file.by_hand(
+        "PRAGMA writable_schema = ON;
+         UPDATE sqlite_schema SET sql = replace(sql, ' WHERE 0', '') WHERE name = 'tasks_by_created';",
+    );
+    let store = open(&file);
+    let found: BTreeSet<_> = store.verify(|_| {}).unwrap().findings.iter().map(|finding| finding.to_string()).collect();
+    let stray = "but the log says it does not belong there";
+    for expected in [
+        "aliases/gone: missing from _tombstones".to_owned(),
+        format!("aliases/shop: in _tombstones, {stray}"),
+        format!("tasks/never: in _tombstones, {stray}"),
+        "aliases/shop: missing from _aliases_by_target".to_owned(),
+        format!("aliases/shop: in _aliases_by_target, {stray}"),
+        format!("aliases/nobody: in _aliases_by_target, {stray}"),
+    ] {
+        assert!(found.contains(&expected), "{expected}: {found:#?}");
+    }
+    assert!(found.iter().any(|found| found.starts_with("tasks: ") && found.contains("tasks_by_created")), "{found:#?}");
+    store.rebuild(&PROJECTED, |_| {}).unwrap();
+    assert_eq!(store.verify(|_| {}).unwrap().findings, []);
+    let target = aliases::ByTarget { uid: "products".into() };
+    assert_eq!(store.ask(&target).unwrap().len(), 1);
+    let again = aliases::Create { name: "gone".into(), target: "products".into(), target_verified: Some(true) };
+    assert_eq!(store.run_blocking(again, CommandOptions::default()).unwrap().answer.version, 2);
+}
+
+/// Two commits under one id stood next to each other, which `verify` takes for one that was appended twice.
+#[test]
+fn an_id_whose_answer_is_forgotten_does_not_name_the_commit_after_its_own() {
+    const HOUR_MS: i64 = 3_600_000;
+    let file = Store::new();
+    let clock = ManualClock::at(1_000_000_000);
+    let options = OpenOptions { clock: Arc::new(clock.clone()), ..OpenOptions::default() };
+    let store = TaskStore::open_with(&file.url().parse().unwrap(), options).unwrap();
+    let acquire = || leader_lease::Acquire { scope: "ilm".into(), holder: "a".into(), ttl_ms: None };
+    let named = CommandOptions { command_id: Some(CommitId::mint()), ..CommandOptions::default() };
+    let first = store.run_blocking(acquire(), named.clone()).unwrap();
+    clock.advance(23 * HOUR_MS);
+    let repeat = store.run_blocking(acquire(), named.clone()).unwrap();
+    assert!(repeat.repeated && repeat.answer.term == first.answer.term);
+    clock.advance(2 * HOUR_MS);
+    let refused = store.run_blocking(acquire(), named.clone()).unwrap_err();
+    assert_eq!(refused.kind(), "invalid");
+    assert!(refused.to_string().contains("the id of the newest commit, at event 1"), "{refused}");
+    store.run_blocking(acquire(), CommandOptions::default()).unwrap();
+    // By now it names another commit, as any other id would.
+    assert!(!store.run_blocking(acquire(), named).unwrap().repeated);
+    assert_eq!(store.verify(|_| {}).unwrap().findings, []);
 }
 
 #[test]

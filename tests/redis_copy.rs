@@ -8,8 +8,8 @@ mod support;
 use std::{thread, time::Duration};
 
 use support::{
-    program::{Ended, Store, run, tasklog},
-    registry::{Running, dump, json, on, open, register},
+    program::{Ended, Running, Store, run, tasklog},
+    registry::{dump, json, on, open, register},
 };
 use tasklog_testing::RedisServer;
 

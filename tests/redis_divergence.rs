@@ -7,7 +7,10 @@ mod support;
 
 use std::{fs, time::Duration};
 
-use support::registry::{Running, diverged, dump, eventually, head, json, on, open, register};
+use support::{
+    program::Running,
+    registry::{diverged, dump, eventually, head, json, on, open, register},
+};
 use tasklog::{
     TaskStore,
     follow::{FollowOptions, FollowState},

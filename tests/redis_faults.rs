@@ -15,7 +15,12 @@ use std::{
 };
 
 use support::registry::{eventually, json, on, open, register, unavailable};
-use tasklog::{Error, StoreUrl, TaskStore, command::CommandOptions, log::StoreErrorKind, tables::aliases};
+use tasklog::{
+    Error, StoreUrl, TaskStore,
+    command::CommandOptions,
+    log::{CommitId, Position, StoreErrorKind},
+    tables::{aliases, tasks},
+};
 use tasklog_testing::{Cut, CuttingProxy, RedisCluster, RedisServer, SwitchProxy};
 
 /// Callers that write at the same time.
@@ -314,6 +319,25 @@ fn durability_levels_say_when_they_were_not_reached() {
     on(&url, &["epoch", "--accept"]).with(3).says(&["appendfsync is everysec", "expected yes and always"]);
     let durable = RedisServer::durable();
     register(&open(&format!("{}?durability=fsynced", durable.url())), "a").unwrap();
+}
+
+/// A repeat was told the first outcome as an ordinary success, although no replica had it yet.
+#[test]
+fn a_repeat_of_what_was_not_confirmed_is_confirmed_or_says_so() {
+    let server = RedisServer::start();
+    let url = |timeout_ms: u64| format!("{}?durability=replicated:1&timeout_ms={timeout_ms}", server.url());
+    let register = tasks::Register { miroir_id: Some("t".into()), ..Default::default() };
+    let options = CommandOptions { command_id: Some(CommitId::mint()), ..CommandOptions::default() };
+    let store = open(&url(200));
+    for _ in 0..3 {
+        match store.run_blocking(register.clone(), options.clone()) {
+            Err(Error::Store(error)) => assert_eq!(error.kind(), StoreErrorKind::NotConfirmed),
+            other => panic!("{other:?}"),
+        }
+    }
+    let _replica = RedisServer::replica_of(&server);
+    let reply = open(&url(60_000)).run_blocking(register, options).unwrap();
+    assert!(reply.repeated && reply.position == Position(1));
 }
 
 #[test]

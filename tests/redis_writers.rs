@@ -355,6 +355,38 @@ fn a_cursor_is_read_as_one_commit_left_it() {
     });
 }
 
+/// How many of its chunks had not ended was the sum of two counts, between which one chunk went from one to the other: the
+/// parent completed while nobody had done the chunk.
+#[test]
+fn a_parent_stays_open_while_a_chunk_goes_to_and_fro() {
+    const LOOKS: usize = 2_000;
+    let place = Shared::new();
+    let (worker, timer) = (place.open(), place.open());
+    let enqueue = json!({ "id": "p", "type": "x", "params": {} });
+    run(&worker, "jobs.enqueue", enqueue);
+    let token = run(&worker, "jobs.claim_next", json!({ "pod": "a" }))["claim_token"].clone();
+    let split = json!({ "id": "p", "token": token, "chunks": [{}], "first_chunk": 0, "total_chunks": 1, "last": true });
+    run(&worker, "jobs.split", split);
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let (worker, ended) = (&worker, &ended);
+        scope.spawn(move || {
+            while !ended.load(Ordering::Acquire) {
+                let token = run(worker, "jobs.claim_next", json!({ "pod": "a" }))["claim_token"].clone();
+                run(worker, "jobs.release", json!({ "id": "p-c0000", "token": token }));
+            }
+        });
+        let looks = (0..LOOKS).map(|_| run(&timer, "jobs.settle_parent", json!({ "id": "p" })));
+        let settled = looks.filter(|look| look["settled"] == true || look["remaining"] != 1).next();
+        ended.store(true, Ordering::Release);
+        assert_eq!(settled, None);
+    });
+    let token = run(&worker, "jobs.claim_next", json!({ "pod": "a" }))["claim_token"].clone();
+    run(&worker, "jobs.complete", json!({ "id": "p-c0000", "token": token }));
+    assert_eq!(run(&timer, "jobs.settle_parent", json!({ "id": "p" }))["settled"], true);
+    assert_verified(&timer);
+}
+
 // ---- clocks
 
 /// ms: how far clocks are off.

@@ -18,6 +18,9 @@ pub trait Table: 'static {
     const INDEXES: &'static [Index] = &[];
     /// Indexes over several values per row.
     const MULTI_INDEXES: &'static [MultiIndex] = &[];
+    /// Pairs of unique indexes: no row has a value in the one that another row has in the other. Decisions look; where others
+    /// write as well, the commit looks once more.
+    const DISJOINT: &'static [(&'static str, &'static str)] = &[];
     /// Columns masked in human output and exports.
     const SENSITIVE: &'static [&'static str] = &[];
     /// The table's short name, which begins its keys where one key space holds all tables.
@@ -152,6 +155,8 @@ pub struct TableDef {
     pub indexes: &'static [Index],
     /// [`Table::MULTI_INDEXES`]
     pub multi_indexes: &'static [MultiIndex],
+    /// [`Table::DISJOINT`]
+    pub disjoint: &'static [(&'static str, &'static str)],
     /// [`Table::SENSITIVE`]
     pub sensitive: &'static [&'static str],
     /// [`Table::KEY_PREFIX`]
@@ -190,6 +195,7 @@ impl TableDef {
             columns: T::Row::COLUMNS,
             indexes: T::INDEXES,
             multi_indexes: T::MULTI_INDEXES,
+            disjoint: T::DISJOINT,
             sensitive: T::SENSITIVE,
             key_prefix: T::KEY_PREFIX,
             positions: T::POSITIONS,

@@ -67,6 +67,8 @@ pub enum Problem {
     Wrong,
     /// A key of a wrong type is in the way; what the store says of it.
     InTheWay(String),
+    /// The database's own words about an index.
+    Damaged(String),
 }
 
 impl fmt::Display for Finding {
@@ -83,6 +85,7 @@ impl fmt::Display for Finding {
                 Problem::Stray => write!(f, "{table}/{key}: in {helper}, but the log says it does not belong there"),
                 Problem::Wrong => write!(f, "{table}/{key}: {helper} does not hold what the log says"),
                 Problem::InTheWay(why) => write!(f, "{table}: {helper} is of a wrong type: {why}"),
+                Problem::Damaged(why) => write!(f, "{helper}: {why}"),
             },
         }
     }

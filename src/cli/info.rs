@@ -5,7 +5,11 @@ use super::{
     at::AsOf,
     output::{self, number},
 };
-use crate::{Error, StoreUrl, show::info::StoreInfo};
+use crate::{
+    Error, StoreUrl,
+    show::info::StoreInfo,
+    store::{FollowerReport, SourceSeen},
+};
 
 /// Show what the store is and holds.
 #[derive(Args)]
@@ -41,6 +45,7 @@ impl Info {
         if let Some(following) = &following {
             let since = output::time(following.since);
             line("replica of", format!("{}, since {since}; it takes no commands", following.source))?;
+            line("follower", following.report.as_ref().map_or_else(|| "it has not reported yet".to_owned(), reported))?;
         }
         line("log id", format!("{}, epoch {}", info.id, info.epoch))?;
         line("events", format!("{} to {}", first, head.position))?;
@@ -73,4 +78,19 @@ impl Info {
         context.out.table(&["table", "rows", "projection"], &rows)?;
         Ok(Ended::Well)
     }
+}
+
+/// What a follower last reported.
+fn reported(report: &FollowerReport) -> String {
+    let FollowerReport { state, why, reported_at, source } = report;
+    let lag = source.map_or_else(
+        || "it has never seen its source".to_owned(),
+        |source| {
+            let SourceSeen { seen_at, position, lag_events, lag_ms } = source;
+            let (position, lag_events) = (number(position.0), number(lag_events));
+            format!("lag {lag_events} events, {lag_ms} ms behind event {position}, seen {}", output::time(seen_at))
+        },
+    );
+    let why = why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    format!("{}, {lag}; reported {}{why}", state.as_str(), output::time(*reported_at))
 }

@@ -5,7 +5,7 @@ use clap::{Args, CommandFactory, error::ErrorKind};
 use super::{Cli, Context, Ended, log_filter, output, serve_log::LogArgs, serve_parts::DeploymentArgs};
 use crate::{
     Access, Error, OpenOptions,
-    serve::{self, Limits, ServeError, Settings, TlsFiles, TokenFiles, TokenSource},
+    serve::{self, Limits, ReplicaBounds, ServeError, Settings, TlsFiles, TokenFiles, TokenSource},
 };
 
 /// Serve the store over HTTP: commands, rows, queries, history, live events.
@@ -35,6 +35,8 @@ pub(crate) struct Serve {
     deployment: DeploymentArgs,
     #[command(flatten)]
     limits: LimitArgs,
+    #[command(flatten)]
+    replica: ReplicaArgs,
     #[command(flatten)]
     log: LogArgs,
 }
@@ -117,6 +119,24 @@ struct LimitArgs {
     shutdown_ms: u64,
 }
 
+#[derive(Args)]
+#[command(next_help_heading = "Replicas")]
+struct ReplicaArgs {
+    /// Events that a replica may be behind its source and still be ready (/readyz)
+    #[arg(long, value_name = "EVENTS", default_value_t = ReplicaBounds::default().lag_max)]
+    replica_lag_max: u64,
+    /// How long a replica's follower may say nothing before the replica is not ready any more; 0 for ever
+    #[arg(long, value_name = "MS", default_value_t = ms(ReplicaBounds::default().silence_max))]
+    replica_silence_ms: u64,
+}
+
+impl ReplicaArgs {
+    fn bounds(&self) -> ReplicaBounds {
+        let silence_max = Duration::from_millis(self.replica_silence_ms);
+        ReplicaBounds { lag_max: self.replica_lag_max, silence_max }
+    }
+}
+
 fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -136,6 +156,7 @@ impl Serve {
             tokens: self.tokens.files(),
             show_sensitive: context.out.show_sensitive,
             limits: self.limits.limits(),
+            replica: self.replica.bounds(),
             pod: self.deployment.pod(),
             duties: self.deployment.duties(),
         };

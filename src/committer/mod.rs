@@ -180,7 +180,7 @@ impl Committer {
 impl Pending {
     /// The answer, once the request's batch is durable.
     pub(crate) async fn answer(self) -> Answer {
-        self.answer.await.unwrap_or_else(|_| Err(stopped().into()))
+        self.answer.await.unwrap_or_else(|_| Err(unanswered().into()))
     }
 
     /// [`Pending::answer`] for threads outside an async runtime.
@@ -192,10 +192,10 @@ impl Pending {
         while self.busy.load(Ordering::Relaxed) <= 1 && began.elapsed() < LOOK_MAX {
             match self.answer.try_recv() {
                 Err(oneshot::error::TryRecvError::Empty) => thread::yield_now(),
-                answered => return answered.unwrap_or_else(|_| Err(stopped().into())),
+                answered => return answered.unwrap_or_else(|_| Err(unanswered().into())),
             }
         }
-        self.answer.blocking_recv().unwrap_or_else(|_| Err(stopped().into()))
+        self.answer.blocking_recv().unwrap_or_else(|_| Err(unanswered().into()))
     }
 }
 
@@ -213,4 +213,10 @@ impl Drop for Committer {
 
 fn stopped() -> StoreError {
     StoreError::unavailable("the store is closed")
+}
+
+fn unanswered() -> StoreError {
+    StoreError::unavailable(
+        "the committer ended without an answer: whether the command was carried out is not known, repeat it with its command_id",
+    )
 }

@@ -1,4 +1,6 @@
 use std::{
+    ops::ControlFlow,
+    panic::{AssertUnwindSafe, catch_unwind},
     thread,
     time::{Duration, Instant},
 };
@@ -68,21 +70,39 @@ impl<B: Backend> Writer<B> {
         Self { engine, inbox, jobs: Vec::new(), carried: Vec::new(), expected: 1, broken: false }
     }
 
-    /// Works until the queue is closed and empty.
+    /// Works until the queue is closed and empty. A panic ends the batch in which it happens, whose callers are told that
+    /// nothing is known of their commands, and not the thread: a process that answers queries and takes no command any more
+    /// would look healthy.
     pub(super) fn run(mut self) {
         loop {
-            self.run_jobs();
-            if let Some(first) = self.carried.pop() {
-                self.group_commit(first);
-                continue;
-            }
-            // A caller that was just answered often has the next command at hand: meeting it here is quicker than falling
-            // asleep and being woken.
-            let Some(work) = self.linger(true).or_else(|| self.inbox.blocking_recv()) else { return };
-            if let Some(first) = self.request(work) {
-                self.group_commit(first);
+            match catch_unwind(AssertUnwindSafe(|| self.turn())) {
+                Ok(ControlFlow::Continue(())) => {}
+                Ok(ControlFlow::Break(())) => return,
+                Err(_) => {
+                    tracing::error!("the committer panicked: its batch is given up, and the store is opened anew");
+                    self.engine.abandon();
+                    self.broken = true;
+                }
             }
         }
+    }
+
+    /// One batch, or the jobs before it.
+    fn turn(&mut self) -> ControlFlow<()> {
+        self.run_jobs();
+        if let Some(first) = self.carried.pop() {
+            self.group_commit(first);
+            return ControlFlow::Continue(());
+        }
+        // A caller that was just answered often has the next command at hand: meeting it here is quicker than falling
+        // asleep and being woken.
+        let Some(work) = self.linger(true).or_else(|| self.inbox.blocking_recv()) else {
+            return ControlFlow::Break(());
+        };
+        if let Some(first) = self.request(work) {
+            self.group_commit(first);
+        }
+        ControlFlow::Continue(())
     }
 
     /// What comes next; if it is `worth` it, waits for it, but not for longer than [`LINGER_MAX`].

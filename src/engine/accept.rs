@@ -10,6 +10,7 @@ use super::{
     reply::{Unplaced, kept_answer, texts_of, with_places},
 };
 use crate::{
+    Rejection,
     backend::{Backend, Item},
     command::{AnyAnswer, ReplyMeta, Subject},
     decision::Made,
@@ -49,6 +50,14 @@ impl<B: Backend> Engine<B> {
         // The round that ends a chunked command carries the caller's id: if it is in the log, the command is done.
         let asked = request.options.command_id;
         let given = asked.filter(|_| !made.more);
+        if given == Some(self.batch.from.commit) {
+            // Two neighbours under one id could not be told from one commit that was appended twice.
+            return Err(Rejection::invalid(format!(
+                "command_id: it is the id of the newest commit, at event {}, whose answer is no longer kept: use another one",
+                self.batch.from.position
+            ))
+            .into());
+        }
         self.batch.latest = now;
         self.batch.last = Position(self.batch.last.0 + made.events.len() as u64);
         let id = given.unwrap_or_else(CommitId::mint);

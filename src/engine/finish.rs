@@ -131,7 +131,7 @@ impl<B: Backend> Engine<B> {
     }
 
     /// Gives up the batch: nothing of it is in the store.
-    pub(super) fn abandon(&mut self) {
+    pub(crate) fn abandon(&mut self) {
         self.backend.rollback();
         self.rows.clear();
         self.meters.sizes.forget();

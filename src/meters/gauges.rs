@@ -24,6 +24,7 @@ use super::{PREFIX, made, names::bounded, seconds};
 use crate::{
     Error, TaskStore,
     query::{Query, Reader},
+    store::{FollowerReport, FollowerState},
     tables::{jobs, tasks},
 };
 
@@ -92,12 +93,18 @@ pub(super) fn read(store: &TaskStore, pod: &str, counted: &mut Counted) -> Resul
         size(&sessions::DEF)
     })?;
     gauges.int("log_head_position", "The position of the log's last event.", head.0);
+    let report = store.following()?.and_then(|following| following.report);
+    let of_source = report.as_ref().and_then(|report| report.source);
+    let lag = head.0.saturating_sub(checkpoint.0).max(of_source.map_or(0, |source| source.lag_events));
     gauges.ints(
         "projection_lag_events",
-        "Events of the log that the tables of a store do not show yet.",
+        "Events of the log, or of a replica's source as it was last seen, that the tables of a store do not show yet.",
         "store",
-        [(store.kind().to_owned(), head.0.saturating_sub(checkpoint.0))],
+        [(store.kind().to_owned(), lag)],
     );
+    if let Some(report) = report {
+        of_follower(&gauges, &report);
+    }
     if let Some(waiting) = store.waiting_commands() {
         gauges.int("log_queue_depth", "Commands that are accepted and not answered yet.", waiting as u64);
     }
@@ -113,6 +120,29 @@ pub(super) fn read(store: &TaskStore, pod: &str, counted: &mut Counted) -> Resul
     let mut families = gauges.registry.gather();
     families.push(session_count(sessions));
     Ok(families)
+}
+
+/// Only a replica has these.
+fn of_follower(gauges: &Gauges, report: &FollowerReport) {
+    let FollowerReport { state, reported_at, source, .. } = report;
+    gauges.ints(
+        "follower_state",
+        "What the follower of a replica was doing when it last reported: 1 for its state, 0 for the others.",
+        "state",
+        FollowerState::ALL.map(|known| (known.as_str().to_owned(), u64::from(known == *state))),
+    );
+    gauges.real(
+        "follower_reported_timestamp_seconds",
+        "When the follower of a replica last reported, since 1970.",
+        seconds(*reported_at),
+    );
+    if let Some(source) = source {
+        gauges.real(
+            "follower_source_seen_timestamp_seconds",
+            "When the follower of a replica last saw its source, since 1970.",
+            seconds(source.seen_at),
+        );
+    }
 }
 
 /// The name that the specification gives this gauge ends with `_count`, which `promtool` takes for the count of a summary

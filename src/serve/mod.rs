@@ -56,6 +56,6 @@ pub use limits::Limits;
 #[cfg(feature = "otel")]
 pub use otlp::{TraceError, Traces};
 pub use run::{ServeError, run};
-pub use settings::{Settings, TlsFiles};
+pub use settings::{ReplicaBounds, Settings, TlsFiles};
 #[cfg(feature = "otel")]
 pub use spans::SPANS;

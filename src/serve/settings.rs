@@ -1,4 +1,4 @@
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{DutySettings, Limits, TokenFiles};
 
@@ -17,6 +17,8 @@ pub struct Settings {
     pub show_sensitive: bool,
     /// What clients may make the process keep.
     pub limits: Limits,
+    /// How far a replica may be behind its source and still be ready.
+    pub replica: ReplicaBounds,
     /// The name under which this process, or the orchestrator beside it, holds leases: `miroir_leader` is about it.
     pub pod: String,
     /// The background duties; without, somebody else does them.
@@ -30,4 +32,19 @@ pub struct TlsFiles {
     pub cert: PathBuf,
     /// The key.
     pub key: PathBuf,
+}
+
+/// How far a replica may be behind its source, as its follower reports, and still be ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplicaBounds {
+    /// Events that the source has and the replica has not.
+    pub lag_max: u64,
+    /// How long its follower may say nothing; zero for as long as it likes.
+    pub silence_max: Duration,
+}
+
+impl Default for ReplicaBounds {
+    fn default() -> Self {
+        Self { lag_max: 10_000, silence_max: Duration::from_secs(60) }
+    }
 }

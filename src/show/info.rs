@@ -9,7 +9,7 @@ use tasklog_projections::{TABLES, sqlite::read_built};
 use self::keeping::Keeping;
 use crate::{
     Error, StoreUrl, TaskStore,
-    store::{Following, Recording},
+    store::{FollowerReport, Following, Recording},
 };
 
 /// What a store is and holds.
@@ -98,9 +98,23 @@ impl StoreInfo {
             "follows_since": following.as_ref().map(|following| following.since),
             "schema_version": self.schema_version, "sqlite_version": rusqlite::version(), "tables": tables,
         });
+        if let Some(report) = following.as_ref().and_then(|following| following.report.as_ref()) {
+            value["follower"] = of_follower(report);
+        }
         self.keeping.tell(&mut value);
         value
     }
+}
+
+fn of_follower(report: &FollowerReport) -> Value {
+    let FollowerReport { state, why, reported_at, source } = report;
+    json!({
+        "state": state.as_str(), "why": why, "reported_at": reported_at,
+        "source_seen_at": source.map(|source| source.seen_at),
+        "source_head": source.map(|source| source.position),
+        "lag_events": source.map(|source| source.lag_events),
+        "lag_ms": source.map(|source| source.lag_ms),
+    })
 }
 
 /// Bytes of the file and of its write-ahead log.

@@ -183,4 +183,54 @@ mod tests {
             done.store(true, std::sync::atomic::Ordering::Release);
         });
     }
+
+    /// Between the look whether a later event needs the one that is to be passed over, and the decision, the row went on:
+    /// then it did, and neither `verify` nor a rebuild nor a follower got past it any more.
+    #[test]
+    fn a_quarantine_looks_again_at_a_row_that_has_gone_on_meanwhile() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(&folder);
+        let status = |status: &str| {
+            let args = format!(r#"{{"miroir_id":"t","status":"{status}"}}"#);
+            crate::wire::parse(&format!(r#"{{"command":"tasks.set_status","args":{args}}}"#)).unwrap().request
+        };
+        let register = tasks::Register { miroir_id: Some("t".into()), ..Default::default() };
+        store.run_blocking(register, CommandOptions::default()).unwrap();
+        store.send_blocking(status("processing")).map(drop).unwrap();
+        let busy = |count| {
+            while store.committer().unwrap().busy() < count {
+                std::thread::yield_now();
+            }
+        };
+        let (go, gone) = sync_channel::<()>(0);
+        let refused = std::thread::scope(|scope| {
+            let store = &store;
+            scope.spawn(move || {
+                let wait = move |_: &Connection| {
+                    gone.recv().unwrap();
+                    Ok(())
+                };
+                store.exclusive(Touches::NoRows, wait).unwrap();
+            });
+            busy(1);
+            let ended = store.queue(status("succeeded")).unwrap();
+            let quarantine = scope.spawn(|| {
+                store.quarantine(tasklog_log::Position(2), "on purpose", CommandOptions::default()).map(drop)
+            });
+            // It has looked, and its decision stands behind the command.
+            busy(3);
+            go.send(()).unwrap();
+            ended.wait().map(drop).unwrap();
+            quarantine.join().unwrap().unwrap_err()
+        });
+        assert!(
+            refused.kind() == "invalid" && refused.to_string().contains("event 3 could not be folded"),
+            "{refused}"
+        );
+        assert_eq!(store.verify(|_| {}).unwrap().findings, []);
+        store.quarantine(tasklog_log::Position(3), "on purpose", CommandOptions::default()).unwrap();
+        // The row is what it is without the event as soon as the decision stands.
+        store.send_blocking(status("failed")).map(drop).unwrap();
+        assert_eq!(store.verify(|_| {}).unwrap().findings, []);
+    }
 }

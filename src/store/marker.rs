@@ -2,6 +2,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 use tasklog_log::{Clock, Millis, Position, StoreError, SystemClock};
 use tasklog_projections::sqlite::table_exists;
 
+use super::report::FollowerReport;
+
 /// The setting that says which snapshot rows came from.
 const ROWS_FROM: &str = "rows_from_snapshot";
 
@@ -12,6 +14,8 @@ pub struct Following {
     pub source: String,
     /// ms: since when.
     pub since: Millis,
+    /// What its follower last reported; none if it never did.
+    pub report: Option<FollowerReport>,
 }
 
 impl Following {
@@ -21,7 +25,9 @@ impl Following {
             return Ok(None);
         }
         let mut select = conn.prepare_cached("SELECT source, since FROM _replica")?;
-        Ok(select.query_row([], |row| Ok(Self { source: row.get(0)?, since: row.get(1)? })).optional()?)
+        let marked = select.query_row([], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        let Some((source, since)) = marked else { return Ok(None) };
+        Ok(Some(Self { source, since, report: FollowerReport::read(conn)? }))
     }
 
     /// Notes that rows of a replica's tables came from the snapshot at `position`, which has forgotten old short tombstones.

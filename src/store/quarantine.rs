@@ -6,10 +6,13 @@ use super::{ReadSide, TaskStore, archive, exclusive::Touches};
 use crate::{
     command::{AnyCommand, CommandOptions, Reply},
     engine::{AnyReply, Request},
-    facts::{Lift, Quarantine},
-    rejection::{Error, Rejection},
+    facts::{Lift, Looked, Quarantine},
+    rejection::{Error, Rejection, RejectionKind},
     tables::Nothing,
 };
+
+/// How often a row is looked at that goes on changing.
+const LOOKS_MAX: usize = 16;
 
 /// An event that replays pass over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,10 +38,14 @@ impl TaskStore {
         why: impl Into<String>,
         options: CommandOptions,
     ) -> Result<Reply<Nothing>, Error> {
-        let event = self.events_to_pass_over(&[position])?.swap_remove(0);
-        let reply = self.run_blocking(Quarantine { position: position.to_i64(), why: why.into() }, options)?;
-        self.bring_in_line(&event)?;
-        Ok(reply)
+        let why = why.into();
+        looking(|| {
+            let (event, looked) = self.events_to_pass_over(&[position])?.swap_remove(0);
+            let command = Quarantine { position: position.to_i64(), why: why.clone(), looked };
+            let reply = self.run_blocking(command, options.clone())?;
+            self.bring_in_line(&event)?;
+            Ok(reply)
+        })
     }
 
     /// [`TaskStore::quarantine`] of several events in one commit, for those of which none can be passed over as long as the
@@ -52,27 +59,33 @@ impl TaskStore {
         why: &str,
         options: CommandOptions,
     ) -> Result<AnyReply, Error> {
-        let events = self.events_to_pass_over(positions)?;
-        let command = |position: &Position| -> Box<dyn AnyCommand> {
-            Box::new(Quarantine { position: position.to_i64(), why: why.into() })
-        };
-        let commands = positions.iter().map(command).collect();
-        let reply = self.queue(Request::transact(commands, options))?.wait()?;
-        events.iter().try_for_each(|event| self.bring_in_line(event))?;
-        Ok(reply)
+        looking(|| {
+            let events = self.events_to_pass_over(positions)?;
+            let command = |(event, looked): &(Event, Option<Looked>)| -> Box<dyn AnyCommand> {
+                let position = event.position.to_i64();
+                Box::new(Quarantine { position, why: why.into(), looked: looked.clone() })
+            };
+            let commands = events.iter().map(command).collect();
+            let reply = self.queue(Request::transact(commands, options.clone()))?.wait()?;
+            events.iter().try_for_each(|(event, _)| self.bring_in_line(event))?;
+            Ok(reply)
+        })
     }
 
-    /// The events, once it is clear that replays can do without all of them.
-    fn events_to_pass_over(&self, positions: &[Position]) -> Result<Vec<Event>, Error> {
+    /// The events, once it is clear that replays can do without all of them, and what becomes of their rows then.
+    fn events_to_pass_over(&self, positions: &[Position]) -> Result<Vec<(Event, Option<Looked>)>, Error> {
         self.check_file_or_redis()?;
         let events = positions.iter().map(|position| self.event_to_pass_over(*position));
         let events = events.collect::<Result<Vec<_>, _>>()?;
         self.read(|log, view| {
             let mut passing = facts::quarantined(view)?;
             passing.extend_from_slice(positions);
-            events.iter().try_for_each(|event| would_be(log, view, event, &passing))
-        })?;
-        Ok(events)
+            let looked = events.into_iter().map(|event| {
+                let looked = would_be(log, view, &event, &passing)?;
+                Ok((event, looked))
+            });
+            looked.collect()
+        })
     }
 
     /// Takes a quarantine back: replays fold the event again.
@@ -87,13 +100,17 @@ impl TaskStore {
     ) -> Result<Reply<Nothing>, Error> {
         self.check_file_or_redis()?;
         let event = self.event_to_pass_over(position)?;
-        self.read(|log, view| {
-            let passing: Vec<_> = facts::quarantined(view)?.into_iter().filter(|known| *known != position).collect();
-            would_be(log, view, &event, &passing)
-        })?;
-        let reply = self.run_blocking(Lift { position: position.to_i64(), why }, options)?;
-        self.bring_in_line(&event)?;
-        Ok(reply)
+        looking(|| {
+            let looked = self.read(|log, view| {
+                let passing: Vec<_> =
+                    facts::quarantined(view)?.into_iter().filter(|known| *known != position).collect();
+                would_be(log, view, &event, &passing)
+            })?;
+            let command = Lift { position: position.to_i64(), why: why.clone(), looked };
+            let reply = self.run_blocking(command, options.clone())?;
+            self.bring_in_line(&event)?;
+            Ok(reply)
+        })
     }
 
     /// What is quarantined, by position.
@@ -160,9 +177,22 @@ impl TaskStore {
     }
 }
 
+/// Decides on what was looked at, and looks again if the row has gone on meanwhile: a later event may need the one that is to
+/// be passed over.
+fn looking<T>(mut decide: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+    let mut decided = decide();
+    for _ in 1..LOOKS_MAX {
+        match &decided {
+            Err(Error::Rejected(rejection)) if rejection.kind == RejectionKind::Conflict => decided = decide(),
+            _ => break,
+        }
+    }
+    decided
+}
+
 /// Whether the row can be what it would be then: an event of its chain that cannot be folded, or a unique value that
-/// another row has by now, is a reason not to decide so.
-fn would_be(log: &dyn Log, view: &dyn View, event: &Event, passing: &[Position]) -> Result<(), Error> {
+/// another row has by now, is a reason not to decide so. None if there is no such table.
+fn would_be(log: &dyn Log, view: &dyn View, event: &Event, passing: &[Position]) -> Result<Option<Looked>, Error> {
     let mut passing = passing.to_vec();
     passing.sort_unstable();
     let change = refold(log, view, event, &passing, None).map_err(|error| match error {
@@ -171,7 +201,14 @@ fn would_be(log: &dyn Log, view: &dyn View, event: &Event, passing: &[Position])
         }
         error => Error::from(error),
     })?;
-    let Some(RowChange { table, key, after: Some(row), .. }) = change else { return Ok(()) };
+    let Some(about) = table(&event.table) else { return Ok(None) };
+    let rev = match view.get(about, &event.key)? {
+        Some(held) => held.rev,
+        None => view.tombstone(about, &event.key)?.unwrap_or_default(),
+    };
+    let becomes = change.as_ref().map(|change| change.after.clone());
+    let looked = Some(Looked { table: about, key: event.key.to_string(), rev, becomes });
+    let Some(RowChange { table, key, after: Some(row), .. }) = change else { return Ok(looked) };
     for index in table.indexes.iter().filter(|index| index.unique) {
         let columns = index.columns.iter().filter_map(|name| table.column(name));
         let scan = Scan::equal(index.name, columns.map(|at| row.cell(at).into_owned())).limit(2);
@@ -182,5 +219,5 @@ fn would_be(log: &dyn Log, view: &dyn View, event: &Event, passing: &[Position])
             return Err(Rejection::invalid(why).into());
         }
     }
-    Ok(())
+    Ok(looked)
 }

@@ -15,7 +15,7 @@ use tasklog_projections::{
 };
 use tasklog_replay::{
     Folder,
-    follow::{Beginning, Decisions, Replica, take},
+    follow::{Beginning, Decisions, Replica, Word, take},
     snapshot::Snapshot,
 };
 
@@ -23,6 +23,7 @@ use super::{
     Begin, Following, OpenOptions,
     beginning::{InFile, begin_file},
     lock::WriterLock,
+    report::Reporter,
     snapshots, sqlite,
 };
 use crate::blobs::DirBlobs;
@@ -52,6 +53,8 @@ pub(crate) struct SqliteReplica {
     folder: Option<Folder>,
     swept: Instant,
     swept_at: Position,
+    /// Tells readers of a replica about its source; a copy has nothing to tell.
+    reporter: Option<Reporter>,
     _lock: WriterLock,
 }
 
@@ -66,7 +69,7 @@ impl SqliteReplica {
         let marked = Following::read(&conn)?;
         let head = SqliteLog::new(&conn, Arc::new(SystemClock)).head()?;
         let file = path.display();
-        match (role, marked) {
+        let reporter = match (role, marked) {
             (Role::Replica(_), None) if head.position > Position::ZERO => {
                 let events = head.position;
                 return Err(Rejection::invalid(format!(
@@ -79,15 +82,18 @@ impl SqliteReplica {
                     Rejection::invalid(format!("{file} is a replica of {source}: copy into another file")).into()
                 );
             }
-            (Role::Replica(source), _) => Following::write(&conn, source)?,
-            (Role::Copy, None) => {}
-        }
+            (Role::Replica(source), _) => {
+                Following::write(&conn, source)?;
+                Some(Reporter::new(&conn)?)
+            }
+            (Role::Copy, None) => None,
+        };
         if head.position == Position::ZERO {
             // What a follower left that was killed while it loaded a snapshot.
             drop_shadow(&conn)?;
         }
         let swept = Instant::now();
-        Ok(Self { path: path.into(), conn, folder: None, swept, swept_at: Position::ZERO, _lock: lock })
+        Ok(Self { path: path.into(), conn, folder: None, swept, swept_at: Position::ZERO, reporter, _lock: lock })
     }
 
     /// Keeps answers of commits that were copied.
@@ -150,6 +156,9 @@ impl Replica for SqliteReplica {
         let beginning = log.beginning()?.map(|at| InFile { path: &self.path, conn: &self.conn, at });
         let beginning = beginning.as_ref().map(|beginning| beginning as &dyn Beginning);
         let to = take(&mut folder, &mut log, &mut view, commits, decisions, beginning)?;
+        if let Some(reporter) = &mut self.reporter {
+            reporter.tell_seen(&self.conn)?;
+        }
         transaction.commit()?;
         self.folder = Some(folder);
         Ok(to)
@@ -166,6 +175,13 @@ impl Replica for SqliteReplica {
         Following::note_snapshot(&self.conn, filled.began)?;
         transaction.commit()?;
         drop_shadow(&self.conn)
+    }
+
+    fn hear(&mut self, word: Word<'_>) -> Result<(), StoreError> {
+        match &mut self.reporter {
+            Some(reporter) => reporter.hear(&self.conn, word),
+            None => Ok(()),
+        }
     }
 
     fn rest(&mut self) -> Result<(), StoreError> {

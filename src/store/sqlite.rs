@@ -19,9 +19,9 @@ use tasklog_log::{
 use tasklog_projections::{
     PROJECTED, TableDef, View, facts,
     memory::MemoryView,
-    sqlite::{Built, SqliteView, create_helpers, read_built, table_exists, write_built},
+    sqlite::{Built, HelperFlaw, HelperFlawKind, SqliteView, create_helpers, read_built, table_exists, write_built},
 };
-use tasklog_replay::{Report, Verifier, snapshot::Snapshot};
+use tasklog_replay::{Finding, Problem, Report, Verifier, snapshot::Snapshot};
 
 use super::{
     Following, OpenOptions, Recording, archive,
@@ -86,7 +86,7 @@ pub(super) fn prepare(path: &Path, options: &OpenOptions) -> Result<Prepared, St
 
 /// Refuses to open a replica's file for commands.
 pub(super) fn refuse_replica(path: &Path) -> Result<(), StoreError> {
-    let Some(Following { source, since }) = replica_of(path)? else { return Ok(()) };
+    let Some(Following { source, since, .. }) = replica_of(path)? else { return Ok(()) };
     let since = jiff::Timestamp::from_millisecond(since).map_or_else(|_| since.to_string(), |at| format!("{at:.0}"));
     Err(StoreError::ReadOnly(format!(
         "{} is a replica of {source} since {since}: send commands there, or open it for reading",
@@ -291,9 +291,42 @@ fn verify_joined(
     step(&mut verifier, &mut view, VERIFY_TAIL_EVENTS)?;
     let snapshot = conn.unchecked_transaction()?;
     step(&mut verifier, &mut view, 0)?;
-    let report = verifier.finish(log, &SqliteView::live(conn), &mut view)?;
+    let live = SqliteView::live(conn);
+    check_helpers(&live, &mut verifier, &mut view, beginning.is_none())?;
+    let report = verifier.finish(log, &live, &mut view)?;
     snapshot.commit()?;
     Ok(report)
+}
+
+/// What leads to rows, and where the next event of a deleted one is to link to.
+fn check_helpers(
+    live: &SqliteView<'_>,
+    verifier: &mut Verifier,
+    fresh: &mut SqliteView<'_>,
+    whole: bool,
+) -> Result<(), StoreError> {
+    verifier.flush(fresh)?;
+    for table in PROJECTED {
+        let mut flaws = Vec::new();
+        live.check_helpers(table, fresh, whole, &mut |flaw| flaws.push(flaw))?;
+        for flaw in flaws {
+            if !verifier.is_tainted(table.name, &flaw.key) {
+                verifier.report().add(as_finding(table, flaw));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn as_finding(table: &'static TableDef, flaw: HelperFlaw) -> Finding {
+    let HelperFlaw { key, helper, kind } = flaw;
+    let problem = match kind {
+        HelperFlawKind::Missing => Problem::Missing,
+        HelperFlawKind::Stray => Problem::Stray,
+        HelperFlawKind::Wrong => Problem::Wrong,
+        HelperFlawKind::Damaged(why) => Problem::Damaged(why),
+    };
+    Finding::Helper { table: table.name, key, helper, problem }
 }
 
 fn after(snapshot: &Snapshot, fresh: &mut dyn View, quarantined: Vec<Position>) -> Result<Verifier, StoreError> {

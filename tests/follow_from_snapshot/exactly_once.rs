@@ -6,8 +6,8 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::{
     support::{
-        program::{Store, run},
-        registry::{Running, eventually},
+        program::{Running, Store, run},
+        registry::eventually,
     },
     world::*,
 };

@@ -28,6 +28,7 @@ fn every_limit_is_in_the_page_with_its_default() {
     command.args(["serve", "--help"]);
     let help = run(command, b"").with(0).out;
     let limits = help.split_once("Limits:").expect("a heading").1;
+    assert!(limits.contains("--replica-lag-max"), "what bounds a replica comes after the limits");
     let mut flag = "";
     let mut found = 0;
     for line in limits.lines() {

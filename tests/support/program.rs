@@ -2,9 +2,9 @@
 
 use std::{
     ffi::OsStr,
-    io::{ErrorKind, Write},
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
     thread,
     time::Duration,
 };
@@ -89,6 +89,50 @@ pub fn run(mut command: Command, input: &[u8]) -> Ended {
         });
         child.wait_with_output().unwrap().into()
     })
+}
+
+/// A process of the program that is killed when the test ends.
+pub struct Running(pub Child);
+
+impl Running {
+    /// The program with these arguments.
+    pub fn start(args: &[&str]) -> Self {
+        let mut command = tasklog();
+        command.args(args);
+        Self::of(command)
+    }
+
+    pub fn of(mut command: Command) -> Self {
+        Self(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+    }
+
+    pub fn signal(&self, signal: &str) {
+        assert!(Command::new("kill").args([signal, &self.0.id().to_string()]).status().unwrap().success());
+    }
+
+    /// Reads its lines until one has `text`.
+    #[track_caller]
+    pub fn until(&mut self, text: &str) -> String {
+        let out = BufReader::new(self.0.stdout.as_mut().unwrap());
+        out.lines().map(Result::unwrap).find(|line| line.contains(text)).unwrap_or_else(|| panic!("no {text}"))
+    }
+
+    /// Waits until it ends by itself.
+    pub fn ended(&mut self) -> Ended {
+        let mut err = String::new();
+        self.0.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+        let mut out = String::new();
+        self.0.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+        Ended { status: self.0.wait().unwrap().code(), out, err }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// A store in a folder of its own, that goes when the test ends.

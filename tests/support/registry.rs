@@ -1,8 +1,6 @@
 //! Stores in Redis, through the library and through the program.
 
 use std::{
-    io::{BufRead, BufReader, Read},
-    process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -84,39 +82,5 @@ pub fn eventually(what: &str, mut look: impl FnMut() -> bool) {
     while !look() {
         assert!(began.elapsed() < PATIENCE, "{what}");
         thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// A process of the program that is killed when the test ends.
-pub struct Running(pub Child);
-
-impl Running {
-    pub fn start(args: &[&str]) -> Self {
-        let mut command: Command = tasklog();
-        Self(command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
-    }
-
-    /// Reads its lines until one has `text`.
-    #[track_caller]
-    pub fn until(&mut self, text: &str) -> String {
-        let out = BufReader::new(self.0.stdout.as_mut().unwrap());
-        out.lines().map(Result::unwrap).find(|line| line.contains(text)).unwrap_or_else(|| panic!("no {text}"))
-    }
-
-    /// Waits until it ends by itself.
-    pub fn ended(&mut self) -> Ended {
-        let mut err = String::new();
-        self.0.stderr.take().unwrap().read_to_string(&mut err).unwrap();
-        let mut out = String::new();
-        self.0.stdout.take().unwrap().read_to_string(&mut out).unwrap();
-        Ended { status: self.0.wait().unwrap().code(), out, err }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }

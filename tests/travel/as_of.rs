@@ -1,9 +1,9 @@
 use std::sync::Arc;
 
 use tasklog::{
-    Error, RejectionKind,
+    Error, OpenOptions, RejectionKind, TaskStore,
     command::CommandOptions,
-    log::{MemoryBlobs, Position, StoreError},
+    log::{ManualClock, MemoryBlobs, Position, StoreError},
     projections::{PROJECTED, TABLES, View, memory::MemoryView, tables::tasks},
     replay::{
         Moment, Past, history, live_rows,
@@ -11,6 +11,7 @@ use tasklog::{
     },
     store::When,
     tables::tasks as commands,
+    wire,
 };
 
 use crate::{
@@ -328,4 +329,34 @@ fn a_task_that_was_pruned_and_forgotten_is_there_before() {
         let there = |position| found(&store.at(Position(position)).unwrap(), &("tasks", "a".into())).is_some();
         assert_eq!([1, 2, 3, 4, 5].map(there), [true, true, false, false, false], "{name}");
     }
+}
+
+/// A refused command that had written over a tombstone put it back with no instant, housekeeping forgot it at once, and the
+/// row was said never to have been there.
+#[test]
+fn a_row_that_a_refused_command_would_have_made_again_is_still_there_before_its_deletion() {
+    let folder = tempfile::tempdir().unwrap();
+    let url: tasklog::StoreUrl = format!("sqlite:{}", folder.path().join("tasklog.db").display()).parse().unwrap();
+    let clock = ManualClock::at(1_000_000_000);
+    let open = || {
+        let options = OpenOptions { clock: Arc::new(clock.clone()), ..OpenOptions::default() };
+        TaskStore::open_with(&url, options).unwrap()
+    };
+    let send = |store: &TaskStore, line: &str| store.send_blocking(wire::parse(line).unwrap().request);
+    let register = r#"{"command":"tasks.register","args":{"miroir_id":"t","node_tasks":{}}}"#;
+    let store = open();
+    send(&store, register).unwrap();
+    send(&store, r#"{"command":"tasks.set_status","args":{"miroir_id":"t","status":"succeeded"}}"#).unwrap();
+    clock.advance(1_000);
+    send(&store, r#"{"command":"tasks.prune","args":{"cutoff_ms":1000000500}}"#).unwrap();
+    drop(store);
+    // Opened again, it knows of the deletion what the file has.
+    let store = open();
+    let prune = r#"{"command":"tasks.prune","args":{"cutoff_ms":1}}"#;
+    let absent = r#"{"command":"tasks.cancel","args":{"miroir_id":"absent"}}"#;
+    send(&store, &format!(r#"{{"transact":[{register},{prune},{absent}]}}"#)).map(drop).unwrap_err();
+    clock.advance(5_000);
+    send(&store, r#"{"command":"tasks.register","args":{"miroir_id":"u","node_tasks":{}}}"#).unwrap();
+    let then = store.at(Position(2)).unwrap();
+    assert!(then.tasks().get(commands::Get { miroir_id: "t".into() }).unwrap().is_some());
 }

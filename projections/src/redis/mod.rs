@@ -266,12 +266,21 @@ impl<'w> RowWriter<'w> {
     #[must_use]
     pub fn unique_values(&self, table: &TableDef, row: &AnyRow) -> Vec<(String, String)> {
         let unique = table.indexes.iter().filter(|index| index.unique);
-        unique
-            .filter_map(|index| {
-                let value = shape::unique_value(table, index.columns, row)?;
-                Some((self.names.unique(table, index.name), value))
-            })
-            .collect()
+        unique.filter_map(|index| self.value_in(table, index.name, index.name, row)).collect()
+    }
+
+    /// The hashes in which no other row has a value that a row has elsewhere, and the value.
+    #[must_use]
+    pub fn disjoint_values(&self, table: &TableDef, row: &AnyRow) -> Vec<(String, String)> {
+        let pairs = table.disjoint.iter().flat_map(|(a, b)| [(*a, *b), (*b, *a)]);
+        pairs.filter_map(|(has, other)| self.value_in(table, has, other, row)).collect()
+    }
+
+    /// The value that a row has in one unique index, and the hash of that or another one.
+    fn value_in(&self, table: &TableDef, index: &str, hash_of: &str, row: &AnyRow) -> Option<(String, String)> {
+        let index = table.indexes.iter().find(|declared| declared.name == index)?;
+        let value = shape::unique_value(table, index.columns, row)?;
+        Some((self.names.unique(table, hash_of), value))
     }
 }
 

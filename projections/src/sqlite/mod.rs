@@ -9,10 +9,12 @@
 //! ```
 //! The connection belongs to the caller; an open transaction is joined.
 
+mod helpers;
 mod schema;
 mod shadow;
 mod sql;
 
+pub use helpers::{HelperFlaw, HelperFlawKind};
 pub use schema::{
     Built, create_helpers, create_tables, index_statements, read_built, table_exists, table_statement, write_built,
 };

@@ -7,7 +7,7 @@
 //! ```
 //! Nothing but the swap makes a shadow a table, whatever is left behind.
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, ErrorCode, params};
 use tasklog_log::{
     Checkpoint, Position, StoreError,
     sqlite::{Head, connection, read_head, remove_head, write_head},
@@ -216,7 +216,12 @@ pub fn remove_old(conn: &Connection, limit: usize) -> Result<bool, StoreError> {
         let removed = conn.execute(
             &format!("DELETE FROM {old} WHERE ({keys}) IN (SELECT {keys} FROM {old} ORDER BY {keys} LIMIT ?1)"),
             [i64::try_from(limit).unwrap_or(i64::MAX)],
-        )?;
+        );
+        let removed = match removed {
+            // A damaged index may be what it was replaced for: then it goes as a whole.
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => 0,
+            removed => removed?,
+        };
         if removed < limit {
             conn.execute_batch(&format!("DROP TABLE {old}"))?;
         }

@@ -139,6 +139,7 @@ impl Table for RolloverPolicies {
     const TOMBSTONES: Tombstones = Tombstones::Kept;
     const INDEXES: &'static [Index] =
         &[Index::unique("by_write_alias", &["write_alias"]), Index::unique("by_read_alias", &["read_alias"])];
+    const DISJOINT: &'static [(&'static str, &'static str)] = &[("by_write_alias", "by_read_alias")];
     const KEY_PREFIX: &'static str = "rollover";
     const PAYLOAD_POSITIONS: &'static [&'static str] = &["term"];
     type Row = RolloverPolicyRow;

@@ -12,9 +12,11 @@
 mod ahead;
 mod begin;
 mod meet;
+mod word;
 
 pub use begin::{BEGIN_ATTEMPTS_MAX, Beginning};
 pub use meet::{Dropped, Meeting, WentBack, common_point, meet};
+pub use word::Word;
 
 use std::{
     sync::{
@@ -129,6 +131,16 @@ pub trait Replica {
     /// # Errors
     /// The store's; then nothing was changed.
     fn go_back(&mut self, to: &Checkpoint) -> Result<(), StoreError>;
+
+    /// Hears how its follower stands, and leaves it where those find it who read the replica. What was [`Word::Seen`] may
+    /// wait for the next transaction, or for a rest.
+    ///
+    /// # Errors
+    /// The store's.
+    fn hear(&mut self, word: Word<'_>) -> Result<(), StoreError> {
+        let _ = word;
+        Ok(())
+    }
 
     /// Called when nothing is to be taken: time for housekeeping.
     ///
@@ -308,6 +320,21 @@ pub fn follow(
     stop: &AtomicBool,
     note: &mut dyn FnMut(Note<'_>),
 ) -> Result<Checkpoint, StoreError> {
+    let followed = sessions(source, replica, options, stop, note);
+    let heard = replica.hear(followed.as_ref().map_or_else(Word::of, |()| Word::Stopped));
+    followed?;
+    heard?;
+    replica.log().head()
+}
+
+/// One session after the other, until one of them ends it all.
+fn sessions(
+    source: &dyn Source,
+    replica: &mut dyn Replica,
+    options: FollowOptions,
+    stop: &AtomicBool,
+    note: &mut dyn FnMut(Note<'_>),
+) -> Result<(), StoreError> {
     let mut reached = false;
     let mut pause = RECONNECT_PAUSE_MIN;
     while !stop.load(Ordering::Acquire) {
@@ -317,6 +344,7 @@ pub fn follow(
             Ok(Ended::Again) => pause = RECONNECT_PAUSE_MIN,
             Err(Failed { error, source: true }) if (reached || met) && !options.once && error.is_retryable() => {
                 note(Note::Lost(&error));
+                replica.hear(Word::Lost(&error))?;
                 if met {
                     pause = RECONNECT_PAUSE_MIN;
                 }
@@ -327,7 +355,7 @@ pub fn follow(
         }
         reached |= met;
     }
-    replica.log().head()
+    Ok(())
 }
 
 fn sleep(pause: Duration, stop: &AtomicBool) {
@@ -437,6 +465,7 @@ fn take_pages(
     while let Ok(read) = pages.recv() {
         match read {
             Read::Page { commits, head } => {
+                replica.hear(Word::Seen(&head))?;
                 events += commits.iter().map(|commit| commit.events.len()).sum::<usize>();
                 pending.extend(commits);
                 let (Some(first), Some(last)) = (pending.first(), pending.last()) else { continue };
@@ -458,6 +487,7 @@ fn take_pages(
                     pending.clear();
                     events = 0;
                 }
+                replica.hear(Word::Seen(&head))?;
                 let at = replica.log().head()?;
                 note(Note::Progress { at: &at, source: &head, behind_ms: 0 });
                 if options.once {

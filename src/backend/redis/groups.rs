@@ -8,7 +8,7 @@ use tasklog_log::{
     redis::{Keys, Prev, encode},
 };
 use tasklog_projections::{
-    RowChange,
+    AnyRow, RowChange,
     redis::{Op, RedisView, pack_bytes, takes},
     table,
 };
@@ -197,8 +197,14 @@ impl Packer<'_> {
             }
         }
         for change in &group.changes {
-            let before = change.before.as_ref().map(|row| writer.unique_values(change.table, row)).unwrap_or_default();
-            let after = change.after.as_ref().map(|row| writer.unique_values(change.table, row)).unwrap_or_default();
+            let free = |row: &Option<AnyRow>| {
+                let mut values = row.as_ref().map(|row| writer.unique_values(change.table, row)).unwrap_or_default();
+                if !change.table.disjoint.is_empty() {
+                    values.extend(row.iter().flat_map(|row| writer.disjoint_values(change.table, row)));
+                }
+                values
+            };
+            let (before, after) = (free(&change.before), free(&change.after));
             for (hash, value) in after.into_iter().filter(|value| !before.contains(value)) {
                 let had = |other: &&&RowChange| {
                     let values = other.before.as_ref().map(|row| writer.unique_values(other.table, row));

@@ -429,6 +429,7 @@ impl RedisBackend {
         written: &mut Written,
     ) -> Result<(), StoreError> {
         let mut committed = false;
+        let mut found = Vec::new();
         for (group, result) in groups.iter().zip(results) {
             let parts = match &result {
                 Value::Array(parts) => &parts[..],
@@ -451,9 +452,10 @@ impl RedisBackend {
                     Fate::Stale
                 }
                 2 => {
-                    let asked = group.asked.get(parsed::<usize>(part(1))?.wrapping_sub(1)).map(|at| &items[*at]);
-                    if let Some(id) = asked.and_then(|item| item.asked) {
+                    let asked = group.asked.get(parsed::<usize>(part(1))?.wrapping_sub(1)).copied();
+                    if let Some((at, id)) = asked.and_then(|at| Some((at, items[at].asked?))) {
                         self.answers.insert(id, stored(&parsed::<Vec<u8>>(part(2))?)?);
+                        found.push(at);
                     }
                     Fate::Later
                 }
@@ -468,9 +470,14 @@ impl RedisBackend {
             };
             group.items.iter().for_each(|item| written.fates[*item] = fate);
         }
-        if committed && let Some(error) = self.confirm()? {
+        // A first outcome may be one that was not confirmed: telling it again promises no less.
+        if (committed || !found.is_empty())
+            && let Some(error) = self.confirm()?
+        {
             written.errors.push(error);
             let unconfirmed = Fate::Failed(written.errors.len() - 1);
+            found.into_iter().for_each(|at| written.fates[at] = unconfirmed);
+            self.answers.clear();
             for at in groups.iter().flat_map(|group| &group.items) {
                 if written.fates[*at] == Fate::Stands && !items[*at].commit.events.is_empty() {
                     written.fates[*at] = unconfirmed;

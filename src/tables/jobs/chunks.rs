@@ -231,7 +231,7 @@ impl Command for SettleParent {
             let why = format!("job {id} is {} and not delegated to chunks", parent.state);
             return Err(Rejection::invalid(why).into());
         }
-        let remaining = children(cx, id, JobState::Queued)? + children(cx, id, JobState::InProgress)?;
+        let remaining = unfinished(cx, id)?;
         if remaining > 0 {
             return Ok(SettleAnswer { settled: false, remaining });
         }
@@ -252,6 +252,14 @@ fn was_delegated(row: &JobRow) -> bool {
         delegated: bool,
     }
     serde_json::from_str::<Progress>(row.progress.as_str()).is_ok_and(|progress| progress.delegated)
+}
+
+/// How many children of a delegated job have not ended. Told by those that have, of which there can only be more: between
+/// a look at the queued ones and one at those in progress, a child that goes back into the queue was met by neither.
+fn unfinished(cx: &mut Decision<'_>, parent_id: &str) -> Result<u64, Error> {
+    let all = cx.count::<Jobs>(&Scan::equal("by_parent", [Cell::from(parent_id)]))?;
+    let ended = children(cx, parent_id, JobState::Completed)? + children(cx, parent_id, JobState::Failed)?;
+    Ok(all.saturating_sub(ended))
 }
 
 /// How many children of a job are in this state. Not a condition of the commit: a delegated job gets no more children,
