@@ -205,7 +205,13 @@ mod tests {
         let (go, gone) = sync_channel::<()>(0);
         let refused = std::thread::scope(|scope| {
             let store = &store;
-            scope.spawn(move || store.exclusive(Touches::NoRows, move |_| Ok(gone.recv().unwrap())).unwrap());
+            scope.spawn(move || {
+                let blocked = store.exclusive(Touches::NoRows, move |_| {
+                    gone.recv().unwrap();
+                    Ok(())
+                });
+                blocked.unwrap();
+            });
             busy(1);
             let ended = store.queue(status("succeeded")).unwrap();
             let quarantine = scope.spawn(|| {
