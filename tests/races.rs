@@ -278,7 +278,7 @@ fn entry(contest: &str, round: usize, runner: usize, prize: &Prize) -> Value {
         // Half of them read through what the others write through.
         "alias" => {
             let (shared, own) = (format!("x{round}"), format!("own{round}-{runner}"));
-            let (write, read) = if runner % 2 == 0 { (&own, &shared) } else { (&shared, &own) };
+            let (write, read) = if runner.is_multiple_of(2) { (&own, &shared) } else { (&shared, &own) };
             line(
                 "rollover_policies.define",
                 json!({

@@ -376,8 +376,8 @@ fn a_parent_stays_open_while_a_chunk_goes_to_and_fro() {
                 run(worker, "jobs.release", json!({ "id": "p-c0000", "token": token }));
             }
         });
-        let looks = (0..LOOKS).map(|_| run(&timer, "jobs.settle_parent", json!({ "id": "p" })));
-        let settled = looks.filter(|look| look["settled"] == true || look["remaining"] != 1).next();
+        let mut looks = (0..LOOKS).map(|_| run(&timer, "jobs.settle_parent", json!({ "id": "p" })));
+        let settled = looks.find(|look| look["settled"] == true || look["remaining"] != 1);
         ended.store(true, Ordering::Release);
         assert_eq!(settled, None);
     });

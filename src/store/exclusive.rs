@@ -206,11 +206,11 @@ mod tests {
         let refused = std::thread::scope(|scope| {
             let store = &store;
             scope.spawn(move || {
-                let wait = move |_: &Connection| {
+                let blocked = store.exclusive(Touches::NoRows, move |_| {
                     gone.recv().unwrap();
                     Ok(())
-                };
-                store.exclusive(Touches::NoRows, wait).unwrap();
+                });
+                blocked.unwrap();
             });
             busy(1);
             let ended = store.queue(status("succeeded")).unwrap();
