@@ -444,6 +444,13 @@ fn named_victims(
     Ok(victims)
 }
 
+/// Where finished tasks stand that were registered before `cutoff_ms`.
+fn prunable_scans(cutoff_ms: Millis) -> [Scan<'static>; 3] {
+    [TaskStatus::Succeeded, TaskStatus::Failed, TaskStatus::Canceled].map(|status| {
+        Scan::equal("by_status", [Cell::from(status.as_str())]).to(Bound::Excluded(vec![Cell::Integer(cutoff_ms)]))
+    })
+}
+
 /// Finished tasks registered before `cutoff_ms`, oldest first within each status.
 fn prunable(
     cutoff_ms: Millis,
@@ -451,9 +458,7 @@ fn prunable(
     mut scan: impl FnMut(&Scan<'_>) -> Result<Vec<TaskRow>, Error>,
 ) -> Result<Vec<TaskRow>, Error> {
     let mut rows = Vec::new();
-    for status in [TaskStatus::Succeeded, TaskStatus::Failed, TaskStatus::Canceled] {
-        let mut page =
-            Scan::equal("by_status", [Cell::from(status.as_str())]).to(Bound::Excluded(vec![Cell::Integer(cutoff_ms)]));
+    for mut page in prunable_scans(cutoff_ms) {
         while rows.len() < limit {
             page = page.limit(limit - rows.len());
             let found = scan(&page)?;
@@ -780,9 +785,7 @@ impl Query for Prunable {
 
     fn answer(&self, read: &Reader<'_>) -> Result<Self::Answer, Error> {
         let mut rows = Vec::new();
-        for status in [TaskStatus::Succeeded, TaskStatus::Failed, TaskStatus::Canceled] {
-            let scan = Scan::equal("by_status", [Cell::from(status.as_str())])
-                .to(Bound::Excluded(vec![Cell::Integer(self.cutoff_ms)]));
+        for scan in prunable_scans(self.cutoff_ms) {
             rows.extend(read.list::<Tasks>(scan, Some(self.limit - rows.len()))?);
         }
         Ok(rows)
