@@ -10,6 +10,7 @@ mod duties;
 mod endings;
 mod floods;
 mod meters;
+mod opening;
 mod page;
 mod problems;
 mod redis;
