@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bodies;
 mod connections;
 mod duties;
 mod endings;
@@ -21,3 +22,4 @@ mod streams;
 mod tails;
 mod tls;
 mod tokens;
+mod trimmed;
