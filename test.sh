@@ -19,6 +19,8 @@ fi
 need cc gcc libc6-dev
 # The tests start servers of their own: redis-server 7.0 or newer, or valkey under that name.
 need redis-server redis-server
+# The examples of docs/http.md are run.
+need curl curl
 # For certificates.
 need openssl openssl
 # It checks metrics and alerts; the package is the server's.

@@ -184,6 +184,7 @@ def properties():
             logFormat=one_of("text", "json"),
             log=TEXT,
             shutdownMs=at_least(1),
+            waitForStoreSeconds=at_least(0),
             extraArgs={"type": "array", "items": TEXT},
             extraEnv=LIST,
         ),

@@ -1,18 +1,17 @@
 //! What the documentation shows is what the program prints.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod support;
+
 use std::{path::Path, process::Command, sync::Arc};
 
+use support::console::{assert_prints, project, run_blocks, steady};
 use tasklog::{
     TaskStore,
     command::CommandOptions,
     log::{Log, Position, SystemClock, checksum, sqlite::SqliteLog},
     tables::tasks,
 };
-
-fn project(file: &str) -> std::path::PathBuf {
-    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file)
-}
 
 fn tasklog(args: &[&str]) -> Vec<u8> {
     let output = Command::new(env!("CARGO_BIN_EXE_tasklog")).args(args).output().unwrap();
@@ -46,34 +45,6 @@ fn the_recorded_day_covers_every_table_and_stays_small() {
     }
 }
 
-/// Runs the commands of a page's `console` blocks in one folder, and gives the page with what they print.
-fn run_blocks(page: &str, folder: &std::path::Path) -> String {
-    let binary = std::path::Path::new(env!("CARGO_BIN_EXE_tasklog")).parent().unwrap();
-    let path = std::env::join_paths(
-        std::iter::once(binary.to_owned()).chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
-    );
-    let path = path.unwrap();
-    let mut made = String::new();
-    let mut inside = false;
-    for line in page.lines() {
-        match (inside, line) {
-            (false, "```console") => inside = true,
-            (true, "```") => inside = false,
-            (true, line) if !line.starts_with("$ ") => continue,
-            _ => {}
-        }
-        made.push_str(line);
-        made.push('\n');
-        if let Some(command) = line.strip_prefix("$ ").filter(|_| inside) {
-            let mut shell = Command::new("sh");
-            shell.args(["-c", &format!("exec 2>&1; {command}")]).current_dir(folder).env("PATH", &path);
-            shell.env_remove("TASKLOG_STORE").env_remove("TASKLOG_LOG").env_remove("CLICOLOR_FORCE");
-            made.push_str(&String::from_utf8(shell.output().unwrap().stdout).unwrap());
-        }
-    }
-    made
-}
-
 /// The page walks through one incident with real output: `UPDATE_DOCS=1 cargo test --test docs` writes what the program
 /// prints now.
 #[test]
@@ -84,14 +55,8 @@ fn the_incident_in_the_docs_prints_what_the_page_says() {
     std::fs::create_dir(folder.path().join("examples")).unwrap();
     let example = "examples/incident.ndjson";
     std::fs::copy(project(example), folder.path().join(example)).unwrap();
-    let made = run_blocks(&page, folder.path());
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(&file, &made).unwrap();
-        return;
-    }
-    for (said, printed) in page.lines().zip(made.lines()) {
-        assert_eq!(said, printed, "make it anew: UPDATE_DOCS=1 cargo test --test docs");
-    }
+    let made = run_blocks(&page, folder.path(), str::to_owned);
+    assert_prints(&file, &page, &made, str::to_owned);
     assert_eq!(page, made);
 }
 
@@ -121,34 +86,6 @@ fn poison(conn: &rusqlite::Connection) {
     conn.execute(set, rusqlite::params![&*event.event_type, event.checksum]).unwrap();
 }
 
-/// A line without what differs from run to run: ids, digests, instants, durations, sizes of files.
-fn steady(line: &str) -> String {
-    let words = line.split_inclusive(|c: char| !c.is_ascii_alphanumeric() && !"-.:+/".contains(c));
-    let mut made = String::new();
-    let mut number_before = None;
-    for word in words {
-        let end =
-            word.len() - word.chars().next_back().filter(|c| !c.is_ascii_alphanumeric()).map_or(0, char::len_utf8);
-        let (text, gap) = word.split_at(end);
-        let digits = text.bytes().filter(u8::is_ascii_digit).count();
-        let bare = text.trim_matches(|c: char| !c.is_ascii_alphanumeric());
-        let id = bare.len() >= 32 && digits > 0;
-        let time = digits >= 13;
-        if matches!(text, "s" | "bytes" | "ms" | "events/s")
-            && let Some(start) = number_before
-        {
-            made.truncate(start);
-            made.push_str("… ");
-        }
-        let numeric = !text.is_empty() && text.chars().all(|c| c.is_ascii_digit() || c == '.');
-        // `1,175,552` are three words and one number.
-        number_before = numeric.then(|| number_before.filter(|_| made.ends_with(',')).unwrap_or(made.len()));
-        made.push_str(if id || time { "…" } else { text });
-        made.push_str(gap);
-    }
-    made
-}
-
 /// The procedures that need no server: `UPDATE_DOCS=1 cargo test --test docs` writes what the program prints now.
 #[test]
 fn the_procedures_in_the_docs_print_what_the_page_says() {
@@ -162,15 +99,8 @@ fn the_procedures_in_the_docs_print_what_the_page_says() {
         conn.execute("INSERT INTO schema_versions (version, applied_at) VALUES (99, 0)", []).unwrap();
     });
     store_with(folder.path(), "poisoned.db", poison);
-    let made = run_blocks(&page, folder.path());
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(&file, &made).unwrap();
-        return;
-    }
-    for (said, printed) in page.lines().zip(made.lines()) {
-        assert_eq!(steady(said), steady(printed), "make it anew: UPDATE_DOCS=1 cargo test --test docs");
-    }
-    assert_eq!(page.lines().count(), made.lines().count());
+    let made = run_blocks(&page, folder.path(), str::to_owned);
+    assert_prints(&file, &page, &made, steady);
 }
 
 #[test]

@@ -10,11 +10,19 @@ mod support;
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
+    path::Path,
     process::{Command, Stdio},
-    sync::mpsc::{Receiver, Sender, channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, Sender, channel},
+    },
     thread,
 };
 
+use rustls::{
+    ServerConfig, ServerConnection, StreamOwned,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
 use serde_json::Value;
 use service::{Service, register};
 use support::program::tasklog;
@@ -37,13 +45,35 @@ struct Collector {
 
 impl Collector {
     fn new() -> Self {
+        Self::listening(|stream, batches| take(BufReader::new(stream), batches))
+    }
+
+    /// One that is called by `https`, with a certificate for `localhost`.
+    fn behind_tls(folder: &Path, name: &str) -> Self {
+        let file = |kind: &str| folder.join(format!("{name}.{kind}"));
+        let chain = CertificateDer::pem_file_iter(file("pem")).unwrap().map(Result::unwrap).collect();
+        let key = PrivateKeyDer::from_pem_file(file("key")).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let config = Arc::new(config.with_no_client_auth().with_single_cert(chain, key).unwrap());
+        Self::listening(move |stream, batches| {
+            let mut session = ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut stream = stream;
+            // Whoever does not trust the certificate goes away.
+            if session.complete_io(&mut stream).is_ok() && !session.is_handshaking() {
+                take(BufReader::new(StreamOwned::new(session, stream)), batches);
+            }
+        })
+    }
+
+    fn listening(take: impl Fn(TcpStream, &Sender<Batch>) + Clone + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let place = listener.local_addr().unwrap();
         let (sender, batches) = channel();
         thread::spawn(move || {
             for stream in listener.incoming() {
-                let sender = sender.clone();
-                thread::spawn(move || take(BufReader::new(stream.unwrap()), &sender));
+                let (sender, take) = (sender.clone(), take.clone());
+                thread::spawn(move || take(stream.unwrap(), &sender));
             }
         });
         Self { place, batches }
@@ -59,11 +89,12 @@ impl Collector {
     }
 }
 
-fn take(mut stream: BufReader<TcpStream>, batches: &Sender<Batch>) {
+fn take(mut stream: BufReader<impl Read + Write>, batches: &Sender<Batch>) {
     loop {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
-            if stream.read_line(&mut head).unwrap() == 0 {
+            // A connection that is cut has no further batch.
+            if stream.read_line(&mut head).unwrap_or(0) == 0 {
                 return;
             }
         }
@@ -249,6 +280,53 @@ fn without_a_collector_requests_are_answered_and_the_failure_is_said_once() {
     assert_eq!(service.stop(), Some(0));
     service.logs("\"stopped\"");
     assert_eq!(service.log().matches("spans are not exported").count(), 1, "{}", service.log());
+}
+
+fn openssl(folder: &Path, words: &str) {
+    let mut command = Command::new("openssl");
+    let ended = command.current_dir(folder).args(words.split(' ')).output().expect("openssl is installed");
+    assert!(ended.status.success(), "openssl {words}: {}", String::from_utf8_lossy(&ended.stderr));
+}
+
+/// An authority, and a certificate for `localhost` that it has signed.
+fn certified(folder: &Path) {
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+    openssl(folder, &format!("req -x509 {key} -days 2 -keyout ca.key -out ca.pem -subj /CN=authority"));
+    openssl(folder, &format!("req {key} -keyout collector.key -out collector.csr -subj /CN=localhost"));
+    std::fs::write(folder.join("names"), "subjectAltName=DNS:localhost\n").unwrap();
+    let signed = "-CA ca.pem -CAkey ca.key -set_serial 1 -days 2 -extfile names";
+    openssl(folder, &format!("x509 -req -in collector.csr {signed} -out collector.pem"));
+}
+
+#[test]
+fn spans_go_over_tls_to_a_collector_whose_authority_the_system_trusts() {
+    let folder = tempfile::tempdir().unwrap();
+    certified(folder.path());
+    let collector = Collector::behind_tls(folder.path(), "collector");
+    let endpoint = format!("https://localhost:{}", collector.place.port());
+    let trusted = folder.path().join("ca.pem").display().to_string();
+    let (mut service, _store) = traced(&["--otlp-endpoint", &endpoint], &[("SSL_CERT_FILE", &trusted)]);
+    service.register("t1");
+    collector.batch().with(&field(5, b"POST /v1/commands"));
+    assert_eq!(service.stop(), Some(0));
+    assert!(!service.log().contains("spans are not exported"), "{}", service.log());
+}
+
+#[test]
+fn a_collector_whose_authority_nobody_trusts_gets_no_spans_and_the_log_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    certified(folder.path());
+    let collector = Collector::behind_tls(folder.path(), "collector");
+    let endpoint = format!("https://localhost:{}", collector.place.port());
+    let (mut service, _store) = traced(&["--otlp-endpoint", &endpoint], &[]);
+    service.register("t1");
+    let said = service.logs("spans are not exported");
+    assert!(said.contains("certificate"), "{said}");
+    service.register("t2");
+    service.get("/readyz").with(200);
+    assert_eq!(service.stop(), Some(0));
+    assert_eq!(service.log().matches("spans are not exported").count(), 1, "{}", service.log());
+    assert!(collector.batches.try_recv().is_err());
 }
 
 #[test]

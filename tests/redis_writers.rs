@@ -182,6 +182,44 @@ fn a_backlog_of_a_hundred_thousand_due_jobs_is_served_in_bounded_steps() {
     assert!(called("evalsha") > 0, "{after:?}");
 }
 
+#[test]
+fn a_purge_goes_on_behind_more_chunks_of_an_open_job_than_one_look_meets() {
+    const CHUNKS: usize = 5_200;
+    let place = Shared::new();
+    let store = place.open_with(OpenOptions { recording_from: Some(0), ..OpenOptions::default() });
+    run(&store, "jobs.enqueue", json!({ "id": "p", "type": "x", "params": {} }));
+    let token = run(&store, "jobs.claim_next", json!({ "pod": "a" }))["claim_token"].clone();
+    for first in (0..CHUNKS).step_by(900) {
+        let count = 900.min(CHUNKS - first);
+        run(
+            &store,
+            "jobs.split",
+            json!({ "id": "p", "token": token, "chunks": vec![json!({}); count], "first_chunk": first,
+                "total_chunks": CHUNKS, "last": first + count == CHUNKS }),
+        );
+    }
+    run(&store, "jobs.enqueue", json!({ "id": "j", "type": "x", "params": {} }));
+    let transact = |items: &[Value]| drop(send(&store, &json!({ "transact": items })).unwrap());
+    for first in (0..=CHUNKS).step_by(32) {
+        transact(&vec![line("jobs.claim_next", json!({ "pod": "a" })); 32.min(CHUNKS + 1 - first)]);
+    }
+    // The last one to end is the one that may go.
+    let claimed = ask(&store, "jobs.list", json!({ "state": "in_progress" }));
+    let mut ends: Vec<_> = claimed.as_array().unwrap().iter().filter(|job| job["id"] != "p").collect();
+    ends.sort_by_key(|job| job["id"] == "j");
+    let ends = ends.iter().map(|job| line("jobs.complete", json!({ "id": job["id"], "token": job["claim_token"] })));
+    ends.collect::<Vec<_>>().chunks(500).for_each(transact);
+
+    // The rows of a writer that has seen nothing yet come from the server.
+    let fresh = place.open();
+    let purged = run(&fresh, "jobs.purge", json!({ "cutoff_ms": i64::MAX }));
+    assert_eq!((purged["purged"].as_u64(), purged["more"].as_bool()), (Some(1), Some(false)));
+    run(&store, "jobs.settle_parent", json!({ "id": "p" }));
+    let purged = run(&fresh, "jobs.purge", json!({ "cutoff_ms": i64::MAX }));
+    assert_eq!((purged["purged"].as_u64(), purged["more"].as_bool()), (Some(CHUNKS as u64 + 1), Some(false)));
+    assert_verified(&store);
+}
+
 fn with(mut args: Value, name: &str, value: Value) -> Value {
     args[name] = value;
     args

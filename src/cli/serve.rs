@@ -23,6 +23,10 @@ pub(crate) struct Serve {
     /// Serve for reading only
     #[arg(long)]
     read_only: bool,
+    /// How long a store that cannot be opened for now is tried again: a server that is not there yet, a file that another process
+    /// still writes to. Meanwhile requests are answered 503
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    wait_for_store: u64,
     #[command(flatten)]
     tokens: Tokens,
     /// The certificate chain, PEM
@@ -158,6 +162,7 @@ impl Serve {
             limits: self.limits.limits(),
             replica: self.replica.bounds(),
             pod: self.deployment.pod(),
+            wait_for_store: Duration::from_secs(self.wait_for_store),
             duties: self.deployment.duties(),
         };
         match serve::run(context.url.clone(), options, settings) {

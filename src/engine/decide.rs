@@ -17,7 +17,7 @@ use crate::{
 pub enum Decided {
     /// Its reply, to be given once the batch is durable.
     Reply(AnyReply),
-    /// A round of a chunked command is in the batch, and it wants another one in the next.
+    /// A round of a chunked command is in the batch, or has found nothing yet, and it wants another one in the next.
     Again,
     /// Nothing yet: it turns on rows that nobody has looked at, see [`Engine::learn`].
     Unsure,
@@ -94,8 +94,13 @@ impl<B: Backend> Engine<B> {
             return Ok(Decided::Later);
         }
         if made.events.is_empty() || ended {
+            let more = made.more && !ended;
             if let Sure::No = self.observe(request, std::mem::take(made)) {
                 return Ok(Decided::Unsure);
+            }
+            if more {
+                // It has only looked, and goes on looking in the next batch, so that others get their turn.
+                return Ok(Decided::Again);
             }
             let subject = subjects.into_iter().next_back().flatten();
             // A last round that found nothing left reports the commit before it.

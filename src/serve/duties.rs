@@ -13,23 +13,25 @@
 //! Snapshots and retention are duties too, but of the store itself: it takes turns over them wherever it is written to.
 
 use std::{
-    ops::Bound,
     sync::{Arc, Condvar, Mutex, PoisonError},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-use tasklog_projections::{
-    Cell, PAGE_ROWS_MAX, Scan,
-    tables::jobs::{JobState, Jobs},
-};
+use tasklog_projections::tables::jobs::Jobs;
 
 use crate::{
     Error, RejectionKind, TaskStore,
     command::CommandOptions,
     decision::LeaseClaim,
-    query::{Query, Reader},
-    tables::{jobs, leader_lease, tasks},
+    query::Query,
+    tables::{
+        jobs::{
+            self,
+            due::{self, Place},
+        },
+        leader_lease, tasks,
+    },
 };
 
 /// Rows that one command of a duty works on: one commit, between two looks at the lease.
@@ -91,40 +93,45 @@ impl Duty {
         }
     }
 
-    /// Whether there is anything to do.
-    fn is_due(self, store: &TaskStore) -> Result<bool, Error> {
+    /// Whether there is anything to do beyond `place`, as far as one bounded look sees. If there is not, `place` moves to where
+    /// the next look goes on, so that what cannot be worked on hides nothing for ever.
+    fn is_due(self, store: &TaskStore, place: &mut Option<Place>) -> Result<bool, Error> {
         store.read_tables(|read| match self {
             Self::PruneTasks => {
                 let cutoff_ms = read.now() - read.config().task_ttl_ms;
                 Ok(!tasks::Prunable { cutoff_ms, limit: 1 }.answer(read)?.is_empty())
             }
-            Self::PurgeJobs => {
-                let cutoff = Bound::Excluded(vec![Cell::Integer(read.now() - read.config().job_ttl_ms)]);
-                Ok(!read.list::<Jobs>(Scan::all("by_finished").to(cutoff), Some(1))?.is_empty())
-            }
+            Self::PurgeJobs => due::is_purgeable(read, place),
             Self::RequeueJobs => {
                 let dead = read.list::<Jobs>(jobs::dead_claims(read.now()), Some(1))?;
-                Ok(!dead.is_empty() || !settleable(read)?.is_empty())
+                let (ended, next) = due::settleable(read, place.as_ref())?;
+                if ended.is_empty() {
+                    *place = next;
+                }
+                Ok(!dead.is_empty() || !ended.is_empty())
             }
         })
     }
 
-    /// Does a piece of it; answers whether work is left.
-    fn step(self, store: &TaskStore, options: &dyn Fn() -> CommandOptions) -> Result<bool, Error> {
+    /// Does a piece of it, beyond `place`, which moves along; answers whether work is left.
+    fn step(self, store: &TaskStore, place: &mut Option<Place>, options: &CommandOptions) -> Result<bool, Error> {
         match self {
             Self::PruneTasks => {
                 let prune = tasks::Prune { limit: Some(STEP_ROWS), ..tasks::Prune::default() };
-                Ok(store.run_blocking(prune, options())?.answer.more)
+                Ok(store.run_blocking(prune, options.clone())?.answer.more)
             }
             Self::PurgeJobs => {
-                let purge = jobs::Purge { limit: Some(STEP_ROWS), ..jobs::Purge::default() };
-                Ok(store.run_blocking(purge, options())?.answer.more)
+                let purge = jobs::Purge { limit: Some(STEP_ROWS), after: place.clone(), ..jobs::Purge::default() };
+                let purged = store.run_blocking(purge, options.clone())?.answer;
+                *place = purged.after.filter(|_| purged.more);
+                Ok(purged.more)
             }
             Self::RequeueJobs => {
                 let requeue = jobs::RequeueExpired { limit: Some(STEP_ROWS), ..jobs::RequeueExpired::default() };
-                let more = store.run_blocking(requeue, options())?.answer.more;
-                for id in store.read_tables(settleable)? {
-                    match store.run_blocking(jobs::SettleParent { id }, options()) {
+                let more = store.run_blocking(requeue, options.clone())?.answer.more;
+                let (ended, next) = store.read_tables(|read| due::settleable(read, place.as_ref()))?;
+                for id in ended {
+                    match store.run_blocking(jobs::SettleParent { id }, options.clone()) {
                         // Its worker was quicker, or somebody has purged it.
                         Err(Error::Rejected(why)) if why.kind != RejectionKind::LeaseLost => {}
                         settled => {
@@ -132,28 +139,11 @@ impl Duty {
                         }
                     }
                 }
+                *place = next;
                 Ok(more)
             }
         }
     }
-}
-
-/// Delegated jobs whose chunks have all ended. Looks at no more jobs in progress than one page has.
-fn settleable(read: &Reader<'_>) -> Result<Vec<String>, Error> {
-    let in_progress = Scan::equal("by_state", [Cell::from(JobState::InProgress.as_str())]).limit(PAGE_ROWS_MAX);
-    let mut ended = Vec::new();
-    for job in read.list::<Jobs>(in_progress, Some(PAGE_ROWS_MAX))? {
-        if !job.is_delegated() {
-            continue;
-        }
-        let unfinished = |state: JobState| {
-            read.count::<Jobs>(&Scan::equal("by_parent", [Cell::from(&*job.id), Cell::from(state.as_str())]))
-        };
-        if unfinished(JobState::Queued)? + unfinished(JobState::InProgress)? == 0 {
-            ended.push(job.id.clone());
-        }
-    }
-    Ok(ended)
 }
 
 /// The threads that do the duties, until this is dropped: then each ends after the command that it is at, and gives its
@@ -199,7 +189,8 @@ impl Duties {
             return Ok(duties);
         }
         for duty in Duty::ALL {
-            let worker = Worker { duty, store: store.clone(), settings: settings.clone(), stop: Arc::clone(&stop) };
+            let (store, settings, stop) = (store.clone(), settings.clone(), Arc::clone(&stop));
+            let worker = Worker { duty, store, settings, stop, place: None };
             let name = format!("tasklog-{}", duty.scope().replace(':', "-"));
             duties.threads.push(thread::Builder::new().name(name).spawn(move || worker.run())?);
         }
@@ -233,10 +224,12 @@ struct Worker {
     store: TaskStore,
     settings: DutySettings,
     stop: Arc<Stop>,
+    /// Where the next look goes on; none for the front.
+    place: Option<Place>,
 }
 
 impl Worker {
-    fn run(self) {
+    fn run(mut self) {
         let interval = self.duty.interval(&self.settings);
         let lease = Duration::from_millis(self.store.config().lease_ttl_ms.unsigned_abs());
         let scope = self.duty.scope();
@@ -266,8 +259,8 @@ impl Worker {
         }
     }
 
-    fn round(&self) -> Result<Round, Error> {
-        if !self.duty.is_due(&self.store)? {
+    fn round(&mut self) -> Result<Round, Error> {
+        if !self.duty.is_due(&self.store, &mut self.place)? {
             return Ok(Round::Done);
         }
         let (scope, holder) = (self.duty.scope().to_owned(), self.settings.holder.to_string());
@@ -285,12 +278,13 @@ impl Worker {
     }
 
     /// Works until nothing is left, the lease is lost, or the process stops.
-    fn work(&self, term: i64) -> Result<Round, Error> {
+    fn work(&mut self, term: i64) -> Result<Round, Error> {
         let renew_after = Duration::from_millis(self.store.config().lease_renew_interval_ms.unsigned_abs());
         let claim = LeaseClaim { scope: self.duty.scope().into(), term };
+        let options = self.options(Some(claim.clone()));
         let mut renewed = Instant::now();
         loop {
-            match self.duty.step(&self.store, &|| self.options(Some(claim.clone()))) {
+            match self.duty.step(&self.store, &mut self.place, &options) {
                 Ok(false) => return Ok(Round::Done),
                 Ok(true) => {}
                 Err(error) if is_lost(&error) => return Ok(Round::Lost),

@@ -20,7 +20,7 @@ pub(crate) async fn healthz() -> Answer {
 /// `GET /readyz`
 pub(crate) async fn readyz(State(app): State<App>) -> Result<Answer, Problem> {
     match app.phase() {
-        Phase::Opening => return Err(Problem::busy("the store is being opened")),
+        Phase::Opening => return Err(app.not_open()),
         Phase::Stopping => return Err(Problem::busy("the service is stopping")),
         Phase::Serving => {}
     }

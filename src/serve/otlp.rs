@@ -11,7 +11,7 @@
 use std::{
     env,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -78,13 +78,16 @@ impl Traces {
     pub fn to(given: Option<&str>) -> Result<Option<Self>, TraceError> {
         let variable = |name: &str| env::var(name).ok();
         let Some(endpoint) = endpoint(given, variable)? else { return Ok(None) };
+        let client = Client::new(timeout(variable));
+        let cause = Arc::clone(&client.cause);
         let exporter = SpanExporter::builder()
             .with_http()
-            .with_http_client(Client::new(timeout(variable)))
+            .with_http_client(client)
             .with_protocol(Protocol::HttpBinary)
             .with_endpoint(endpoint.to_string())
             .build()?;
-        let processor = BatchSpanProcessor::builder(Reported { exporter, failing: AtomicBool::new(false) }).build();
+        let processor =
+            BatchSpanProcessor::builder(Reported { exporter, cause, failing: AtomicBool::new(false) }).build();
         let provider = SdkTracerProvider::builder().with_span_processor(processor).with_resource(resource()).build();
         Ok(Some(Self { provider }))
     }
@@ -148,10 +151,15 @@ fn resource() -> Resource {
     Resource::builder_empty().with_attributes(attributes).with_service_name(name).build()
 }
 
+/// Why a batch was not sent, on its way past the exporter.
+type Cause = Arc<Mutex<Option<String>>>;
+
 /// An exporter that says once that it fails, not with every batch.
 #[derive(Debug)]
 struct Reported {
     exporter: SpanExporter,
+    /// Why the client could not send the last batch that it could not send.
+    cause: Cause,
     failing: AtomicBool,
 }
 
@@ -165,6 +173,9 @@ impl opentelemetry_sdk::trace::SpanExporter for Reported {
             }
             Err(error) => {
                 if !self.failing.swap(true, Ordering::Relaxed) {
+                    // The exporter says that there was an error, not which.
+                    let cause = self.cause.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    let error = cause.unwrap_or_else(|| error.to_string());
                     tracing::warn!(%error, "spans are not exported and lost; this is not said again until some are");
                 }
             }
@@ -186,6 +197,7 @@ impl opentelemetry_sdk::trace::SpanExporter for Reported {
 #[derive(Debug)]
 struct Client {
     agent: Agent,
+    cause: Cause,
 }
 
 impl Client {
@@ -201,7 +213,7 @@ impl Client {
             .timeout_global(Some(timeout))
             .tls_config(tls)
             .build();
-        Self { agent: Agent::new_with_config(config) }
+        Self { agent: Agent::new_with_config(config), cause: Cause::default() }
     }
 
     fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, ureq::Error> {
@@ -216,8 +228,7 @@ impl Client {
 impl HttpClient for Client {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         self.send(request).map_err(|error| {
-            // The exporter says that there was an error, not which.
-            tracing::debug!(%error, "sending spans");
+            *self.cause.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
             error.into()
         })
     }

@@ -1,7 +1,12 @@
 //! From the settings to the end of the process.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use tasklog_log::StoreError;
 use tokio::{
     net::TcpListener,
     runtime::{Builder, Runtime},
@@ -26,6 +31,10 @@ const FURTHER_THREADS: usize = 8;
 const FURTHER_FILES: u64 = 256;
 /// Connections to the listener for metrics.
 const METRICS_CONNECTIONS_MAX: usize = 64;
+/// Between the first two attempts to open the store; twice as long after each further one.
+const OPEN_PAUSE_MIN: Duration = Duration::from_millis(100);
+/// See [`OPEN_PAUSE_MIN`].
+const OPEN_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// How long threads that block have to end once everything else has.
 const THREADS_MAX: Duration = Duration::from_secs(5);
 
@@ -132,10 +141,7 @@ async fn serve(app: &App, options: OpenOptions, tls: Option<Arc<Tls>>) -> Result
         tokio::spawn(accept(app.clone(), metrics, router, None, room, alive.clone()));
     }
     drop(alive);
-    let opening = tokio::task::spawn_blocking({
-        let app = app.clone();
-        move || open(&app, options)
-    });
+    let opening = open_in_time(app, options);
     tokio::pin!(opening);
     let mut opened = false;
     let mut duties = None;
@@ -143,7 +149,6 @@ async fn serve(app: &App, options: OpenOptions, tls: Option<Arc<Tls>>) -> Result
         tokio::select! {
             done = &mut opening, if !opened => {
                 opened = true;
-                let done = done.unwrap_or_else(|_| Err(tasklog_log::StoreError::unavailable("opening the store").into()));
                 if let Err(error) = done {
                     app.enter(Phase::Stopping);
                     return Err(error.into());
@@ -193,6 +198,34 @@ fn start_duties(app: &App) -> Result<Option<Duties>, ServeError> {
 
 async fn listen(place: SocketAddr) -> Result<TcpListener, ServeError> {
     TcpListener::bind(place).await.map_err(system(format!("listening on {place}")))
+}
+
+/// Opens the store. What may be gone soon is tried again, for as long as the settings say.
+async fn open_in_time(app: &App, options: OpenOptions) -> Result<(), Error> {
+    let began = Instant::now();
+    let mut pause = OPEN_PAUSE_MIN;
+    loop {
+        let (shared, options) = (app.clone(), options.clone());
+        let done = tokio::task::spawn_blocking(move || open(&shared, options)).await;
+        let done = done.unwrap_or_else(|_| Err(StoreError::unavailable("opening the store").into()));
+        let left = app.settings.wait_for_store.saturating_sub(began.elapsed());
+        match done {
+            Err(Error::Store(error)) if error.is_retryable() && !left.is_zero() => {
+                let error = error.full();
+                if app.opened_not_yet(&error) {
+                    tracing::warn!(
+                        error,
+                        seconds = left.as_secs(),
+                        "the store cannot be opened yet; it is tried again"
+                    );
+                }
+            }
+            done => return done,
+        }
+        // The last try is when the time is over.
+        tokio::time::sleep(pause.min(left)).await;
+        pause = (pause * 2).min(OPEN_PAUSE_MAX);
+    }
 }
 
 /// Opens the store: for commands, or for reading if it is a replica.

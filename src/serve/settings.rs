@@ -21,6 +21,8 @@ pub struct Settings {
     pub replica: ReplicaBounds,
     /// The name under which this process, or the orchestrator beside it, holds leases: `miroir_leader` is about it.
     pub pod: String,
+    /// For how long a store that cannot be opened for now is tried again.
+    pub wait_for_store: Duration,
     /// The background duties; without, somebody else does them.
     pub duties: Option<DutySettings>,
 }

@@ -57,6 +57,8 @@ pub(crate) struct Shared {
     pub(crate) url: StoreUrl,
     pub(crate) settings: Settings,
     store: OnceLock<TaskStore>,
+    /// Why the store could not be opened so far, if it is tried again.
+    not_yet: Mutex<Option<String>>,
     phase: watch::Sender<Phase>,
     tokens: RwLock<Tokens>,
     /// Sealed cursors are opened with it.
@@ -86,6 +88,7 @@ impl Shared {
         Arc::new(Self {
             url,
             store: OnceLock::new(),
+            not_yet: Mutex::default(),
             phase: watch::Sender::new(Phase::Opening),
             cursor_key: RwLock::new(CursorKey::of(&tokens)),
             tokens: RwLock::new(tokens),
@@ -137,7 +140,23 @@ impl Shared {
 
     /// The store, if it is open.
     pub(crate) fn store(&self) -> Result<&TaskStore, Problem> {
-        self.store.get().ok_or_else(|| Problem::busy("the store is being opened"))
+        self.store.get().ok_or_else(|| self.not_open())
+    }
+
+    /// The store could not be opened, and is tried again. Answers whether it was for another reason than the last time.
+    pub(crate) fn opened_not_yet(&self, why: &str) -> bool {
+        let mut not_yet = self.not_yet.lock().unwrap_or_else(PoisonError::into_inner);
+        let differs = not_yet.as_deref() != Some(why);
+        *not_yet = Some(why.to_owned());
+        differs
+    }
+
+    /// What is told to whoever comes before the store is open.
+    pub(crate) fn not_open(&self) -> Problem {
+        match &*self.not_yet.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(why) => Problem::unavailable(format!("the store is not open yet: {why}")),
+            None => Problem::busy("the store is being opened"),
+        }
     }
 
     /// Runs something that blocks, on one of a bounded number of threads.

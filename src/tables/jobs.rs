@@ -4,6 +4,9 @@
 //! name. Rows do not die with a claim, so liveness is compared here.
 
 mod chunks;
+#[cfg(feature = "serve")]
+pub(crate) mod due;
+mod purge;
 mod queries;
 
 use std::{collections::BTreeSet, ops::Bound, sync::Arc};
@@ -15,12 +18,13 @@ use tasklog_projections::{
     Cell, Found, Json, PAGE_ROWS_MAX, Scan,
     tables::jobs::{
         DEF, JobClaimExpired, JobClaimExtended, JobClaimReleased, JobClaimed, JobCompleted, JobEnqueued, JobFailed,
-        JobProgressSaved, JobPurged, JobRow, JobState, Jobs,
+        JobProgressSaved, JobRow, JobState, Jobs,
     },
 };
 
 pub use self::{
     chunks::{CHUNKS_MAX, SettleAnswer, SettleParent, Split, SplitAnswer},
+    purge::{Purge, PurgeAnswer},
     queries::{Children, Depth, ExpiredClaims, Get, List},
 };
 use crate::{
@@ -458,87 +462,6 @@ impl Command for RequeueExpired {
         }
         Ok(RequeueAnswer { requeued: self.requeued, failed: self.failed, more })
     }
-}
-
-/// Removes old finished jobs.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Purge {
-    /// ms: only jobs that finished before this; `jobs.ttl_seconds` ago by default.
-    pub cutoff_ms: Option<Millis>,
-    /// At most this many; 10,000 by default.
-    pub limit: Option<u64>,
-    /// How many are gone already.
-    #[serde(skip)]
-    #[doc(hidden)]
-    pub purged: u64,
-    /// The last row looked at: when it finished, and its id.
-    #[serde(skip)]
-    #[doc(hidden)]
-    pub after: Option<(Millis, String)>,
-}
-
-/// The outcome of a purge.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct PurgeAnswer {
-    /// How many jobs are gone.
-    pub purged: u64,
-    /// Whether work is left.
-    pub more: bool,
-}
-
-impl Command for Purge {
-    const NAME: &'static str = "jobs.purge";
-    const ABOUT: &'static str = "Removes old finished jobs";
-    const CHUNKED: bool = true;
-    type Answer = PurgeAnswer;
-
-    fn decide(&mut self, cx: &mut Decision<'_>) -> Result<PurgeAnswer, Error> {
-        // Fixed at the first round, so that a long purge does not chase the clock.
-        let cutoff_ms = *self.cutoff_ms.get_or_insert(cx.now() - cx.config().job_ttl_ms);
-        let limit = self.limit.unwrap_or(CHUNK_LIMIT);
-        let more = self.purge_page(cx, cutoff_ms, room(cx, limit - self.purged))?;
-        if more && self.purged < limit {
-            cx.more();
-        }
-        Ok(PurgeAnswer { purged: self.purged, more })
-    }
-}
-
-impl Purge {
-    /// Removes up to `room` jobs and says whether there is a further one. Chunks of a parent that has not ended stay, and
-    /// are passed by.
-    fn purge_page(&mut self, cx: &mut Decision<'_>, cutoff_ms: Millis, room: usize) -> Result<bool, Error> {
-        let mut left = room;
-        loop {
-            let mut scan = Scan::all("by_finished").to(Bound::Excluded(vec![Cell::Integer(cutoff_ms)])).limit(left + 1);
-            if let Some((finished_at, id)) = self.after.clone() {
-                scan = scan.after(vec![Cell::Integer(finished_at), Cell::Text(id.into())]);
-            }
-            let page = cx.scan::<Jobs>(&scan)?;
-            let full = page.len() == scan.limit;
-            for row in page {
-                let finished_at = row.finished_at.unwrap_or_default();
-                if !has_living_parent(cx, &row)? {
-                    if left == 0 {
-                        return Ok(true);
-                    }
-                    cx.emit::<Jobs>(&row.id, JobPurged { state: row.state, finished_at, cutoff_ms })?;
-                    left -= 1;
-                    self.purged += 1;
-                }
-                self.after = Some((finished_at, row.id.clone()));
-            }
-            if !full {
-                return Ok(false);
-            }
-        }
-    }
-}
-
-fn has_living_parent(cx: &mut Decision<'_>, row: &JobRow) -> Result<bool, Error> {
-    let Some(parent_id) = &row.parent_id else { return Ok(false) };
-    Ok(cx.get::<Jobs>(parent_id)?.is_some_and(|parent| !parent.state.is_terminal()))
 }
 
 /// How many rows this commit may work on, so that one more fits a page.

@@ -5,11 +5,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bodies;
 mod connections;
 mod duties;
 mod endings;
 mod floods;
 mod meters;
+mod opening;
 mod page;
 mod problems;
 mod redis;
@@ -20,3 +22,4 @@ mod streams;
 mod tails;
 mod tls;
 mod tokens;
+mod trimmed;

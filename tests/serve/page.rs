@@ -2,11 +2,29 @@
 
 use tasklog::serve::routes::{Place, routes};
 
-use crate::support::program::{run, tasklog};
+use crate::{
+    service::Service,
+    support::{
+        console::{assert_prints, project, run_blocks, steady},
+        program::{run, tasklog},
+    },
+};
 
 fn page() -> String {
-    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/http.md");
-    std::fs::read_to_string(file).unwrap()
+    std::fs::read_to_string(project("docs/http.md")).unwrap()
+}
+
+/// `UPDATE_DOCS=1 cargo test --test serve page` writes what the service answers now.
+#[test]
+fn the_examples_print_what_the_page_says() {
+    let page = page();
+    let service = Service::new(&["--heartbeat-ms", "500"]);
+    let folder = tempfile::tempdir().unwrap();
+    // Its meter of progress is for people.
+    std::fs::write(folder.path().join(".curlrc"), "silent\n").unwrap();
+    let made = run_blocks(&page, folder.path(), |command| command.replace("http://127.0.0.1:7711", &service.base));
+    assert_prints(&project("docs/http.md"), &page, &made, steady);
+    assert!(made.matches("$ curl").count() >= 10, "the examples are not run");
 }
 
 #[test]

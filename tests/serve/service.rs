@@ -103,7 +103,14 @@ impl Service {
     }
 
     /// Starts it and waits until it answers.
-    pub fn spawn(mut command: Command) -> Self {
+    pub fn spawn(command: Command) -> Self {
+        let service = Self::listening(command);
+        service.logs("\"message\":\"serving");
+        service
+    }
+
+    /// Starts it and waits until it listens; its store may not be open yet.
+    pub fn listening(mut command: Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let logged: Arc<(Mutex<Logged>, Condvar)> = Arc::default();
         let stderr = BufReader::new(child.stderr.take().unwrap());
@@ -121,7 +128,6 @@ impl Service {
         let mut service = Self { child, base: String::new(), logged, folder: None, agent };
         let listening: Value = serde_json::from_str(&service.logs("\"listening\"")).unwrap();
         service.base = listening["url"].as_str().unwrap().to_owned();
-        service.logs("\"message\":\"serving");
         service
     }
 

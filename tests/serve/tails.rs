@@ -6,6 +6,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use tasklog_testing::RedisServer;
 
 use crate::service::{Service, Sse, Tail, register};
 
@@ -149,4 +150,56 @@ fn a_tail_is_a_body_in_chunks_that_proxies_do_not_keep() {
     for line in ["content-type: text/event-stream", "cache-control: no-store", "transfer-encoding: chunked"] {
         assert!(head.iter().any(|had| had.eq_ignore_ascii_case(line)), "{line}: {head:?}");
     }
+}
+
+/// What a tail is told when it ends.
+#[track_caller]
+fn ended(tail: &mut Tail) -> Value {
+    let end = loop {
+        let sse = tail.event().expect("a reason");
+        if sse.event.is_some() {
+            break sse;
+        }
+    };
+    assert_eq!(end.event.as_deref(), Some("end"));
+    assert_eq!(tail.event(), None, "something stands behind the end");
+    serde_json::from_str(&end.data).unwrap()
+}
+
+#[test]
+fn a_tail_is_told_that_the_log_was_cut_back_behind_it() {
+    let mut server = RedisServer::start();
+    let service = Service::of(&server.url(), &["--heartbeat-ms", "100", "--no-duties"]);
+    for id in ["t1", "t2", "t3"] {
+        service.register(id);
+    }
+    // What it is started with again.
+    let _: String = server.run(&["SAVE"]);
+    service.register("t4");
+    service.register("t5");
+    let mut tail = Tail::open(&service, "/v1/events?after=2", "");
+    assert_eq!(tail.ids(3), [3, 4, 5]);
+    server.kill();
+    server.restart();
+    let told = ended(&mut tail);
+    assert_eq!(told["reason"], "diverged", "{told}");
+    let detail = told["detail"].as_str().unwrap();
+    assert!(detail.contains("event 3") && detail.contains("event 5"), "{detail}");
+}
+
+#[test]
+fn a_tail_is_told_that_the_log_cannot_be_read_without_repair() {
+    let mut first = Service::new(&[]);
+    write(&first, 0..4);
+    assert_eq!(first.stop(), Some(0));
+    let file = rusqlite::Connection::open(first.url().strip_prefix("sqlite:").unwrap()).unwrap();
+    file.execute("UPDATE events SET checksum = -1 WHERE position = 3", []).unwrap();
+    drop(file);
+    let service = Service::of(&first.url(), &[]);
+    let told = ended(&mut Tail::open(&service, "/v1/events", ""));
+    assert_eq!(told["reason"], "failed", "{told}");
+    assert!(told["detail"].as_str().unwrap().contains("event 3"), "{told}");
+    // Whoever stands behind it hears what comes.
+    let mut tail = Tail::open(&service, "/v1/events?after=3", "");
+    assert_eq!(tail.ids(1), [4]);
 }

@@ -189,6 +189,7 @@ spec:
         - --tls-key=/etc/tasklog/tls/tls.key
         {{- end }}
         - --shutdown-ms={{ .Values.server.shutdownMs | int64 }}
+        - --wait-for-store={{ .Values.server.waitForStoreSeconds | int64 }}
         - --log-format={{ .Values.server.logFormat }}
         {{- range .Values.server.extraArgs }}
         - {{ . | quote }}
