@@ -831,10 +831,7 @@ fn in_transact(error: Error, transact: bool, index: usize, command: &dyn AnyComm
 
 fn check_options(options: &CommandOptions) -> Result<(), Rejection> {
     for (what, value) in [("actor", &options.actor), ("reason", &options.reason), ("request_id", &options.request_id)] {
-        let length = value.as_ref().map_or(0, |value| value.len());
-        if length > text::META_BYTES_MAX {
-            return Err(Rejection::invalid(format!("{what}: at most {} bytes, found {length}", text::META_BYTES_MAX)));
-        }
+        text::meta(what, value.as_deref().unwrap_or_default())?;
     }
     Ok(())
 }

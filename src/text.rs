@@ -20,6 +20,24 @@ pub fn key(what: &str, text: &str) -> Result<(), Rejection> {
     check_key(what, text).map_err(Rejection::invalid)
 }
 
+/// An actor, a reason or a request id: at most [`META_BYTES_MAX`], no control characters. Whoever reads the log reads them
+/// beside positions and instants, and a line end among them would begin a line that nobody wrote.
+///
+/// # Errors
+/// `invalid`, naming `what`.
+pub(crate) fn meta(what: &str, text: &str) -> Result<(), Rejection> {
+    if text.len() > META_BYTES_MAX {
+        return Err(Rejection::invalid(format!("{what}: at most {META_BYTES_MAX} bytes, found {}", text.len())));
+    }
+    match text.chars().find(|c| c.is_control()) {
+        None => Ok(()),
+        Some(control) => {
+            let control = u32::from(control);
+            Err(Rejection::invalid(format!("{what}: no control characters, this one has U+{control:04X}")))
+        }
+    }
+}
+
 /// An instant: 0 to 2^53 - 1 ms.
 ///
 /// # Errors

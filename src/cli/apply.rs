@@ -18,6 +18,7 @@ use super::{
 use crate::{
     Error, OpenOptions, Rejection, StoreUrl, TaskStore,
     engine::AnyReply,
+    show::visible::visible_json,
     store::{QueuedAnswer, RECORDING_FROM, Recording},
     wire::{self, ParsedLine},
 };
@@ -193,7 +194,7 @@ fn collect(answers: &Receiver<Sent>, quiet: bool, strict: bool) -> Result<Tally,
                 bar.set_message(format!("{} rejected", tally.rejected.values().sum::<u64>()));
             }
         } else {
-            writeln!(out, "{}", wire::answer_line(number, &answer)).map_err(failed)?;
+            writeln!(out, "{}", visible_json(&wire::answer_line(number, &answer))).map_err(failed)?;
         }
         if let Err(error @ Error::Store(_)) = answer {
             tally.store_error = Some(error);
@@ -290,9 +291,9 @@ impl Tally {
         let _ = writeln!(text, "The store is {}, its log ends at event {}. Now try:", context.url, store.head()?);
         let _ = write!(text, "  tasklog list tasks --where status=failed    tasklog log --reverse    tasklog verify");
         if !context.out.json && on_terminal() {
-            return context.out.line(text);
+            return context.out.lines(&text);
         }
-        anstream::eprintln!("{text}");
+        output::say(&text);
         Ok(())
     }
 }

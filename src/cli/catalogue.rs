@@ -57,7 +57,7 @@ pub(crate) struct Commands {
 impl Commands {
     pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
         if self.markdown {
-            return context.out.line(markdown().trim_end()).map(|()| Ended::Well);
+            return context.out.verbatim(markdown().trim_end()).map(|()| Ended::Well);
         }
         let Some(name) = self.name else { return Self::list(context) };
         let mut shown = false;
@@ -65,14 +65,14 @@ impl Commands {
             let of_table = side.table.name == name;
             for command in side.commands.iter().filter(|command| of_table || command.name == name) {
                 shown = true;
-                context.out.line(pretty(context, &json!({
+                context.out.lines(&pretty(context, &json!({
                     "command": command.name, "about": command.about, "chunked": command.chunked, "lease": command.lease,
                     "args": (command.args)(), "answer": (command.answer)(),
                 })))?;
             }
             for query in side.queries.iter().filter(|query| of_table || query.name == name) {
                 shown = true;
-                context.out.line(pretty(
+                context.out.lines(&pretty(
                     context,
                     &json!({
                         "query": query.name, "about": query.about, "args": (query.args)(),
@@ -81,7 +81,7 @@ impl Commands {
             }
             for event in side.table.events.iter().filter(|event| of_table || event.name == name) {
                 shown = true;
-                context.out.line(pretty(context, &json!({
+                context.out.lines(&pretty(context, &json!({
                     "event": event.name, "version": event.version, "table": side.table.name, "payload": (event.schema)(),
                 })))?;
             }

@@ -13,6 +13,7 @@ use crate::{
     command::CommandOptions,
     engine::Request,
     meilisearch::{self, DumpError},
+    show::visible::visible,
     store::QueuedAnswer,
 };
 
@@ -112,7 +113,7 @@ impl Meilisearch {
         match task {
             Ok(task) => {
                 let uid = task.task_uid;
-                let reason = format!("import of {}", self.file.display());
+                let reason = format!("import of {}", visible(&self.file.display().to_string()));
                 let options = CommandOptions { reason: Some(reason.into()), ..CommandOptions::default() };
                 waiting.push((uid, store.queue(Request::one(Box::new(task), options))?));
             }

@@ -45,7 +45,15 @@ use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::{Access, Error, OpenOptions, StoreUrl, TaskStore, cli::output::Output, show::mask, wire::ErrorBody};
+use crate::{
+    Access, Error, OpenOptions, StoreUrl, TaskStore,
+    cli::output::Output,
+    show::{
+        mask,
+        visible::{visible, visible_json},
+    },
+    wire::ErrorBody,
+};
 
 /// An event-sourced task registry: every change is an event in a log, every table a replay away.
 #[derive(Parser)]
@@ -204,14 +212,14 @@ pub fn main() -> ExitCode {
 fn report(context: &Context, error: &Error) {
     if context.out.json {
         let body = serde_json::to_string(&ErrorBody::new(error)).unwrap_or_default();
-        eprintln!(r#"{{"error":{body}}}"#);
+        eprintln!(r#"{{"error":{}}}"#, visible_json(&body));
         return;
     }
     let text = match error {
         Error::Rejected(rejection) => rejection.to_string(),
         Error::Store(error) => error.full(),
     };
-    anstream::eprintln!("{}error:{} {text}", output::BAD.render(), output::BAD.render_reset());
+    output::say(&format!("{}error:{} {}", output::BAD.render(), output::BAD.render_reset(), visible(&text)));
 }
 
 fn run(verb: Verb, context: &Context) -> Result<Ended, Error> {

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     Error, Rejection,
     proof::{ConsistencyProof, InclusionProof, Proof},
+    show::visible::visible_json,
 };
 
 /// Write a proof that an event is in the log, or that the log only grew since a checkpoint.
@@ -37,7 +38,7 @@ impl Prove {
         let store = context.open_to_read()?;
         match store.with_tree(|tree| self.make(tree))? {
             Ok(proof) => {
-                proof_files::write(context, self.out.as_deref(), &proof.to_json())?;
+                proof_files::write(context, self.out.as_deref(), &visible_json(&proof.to_json()))?;
                 Ok(Ended::Well)
             }
             Err(why) => {

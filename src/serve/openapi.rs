@@ -478,7 +478,7 @@ fn closed(properties: &Value, required: &Value) -> Value {
 
 /// These members, and what every command and transaction may be told.
 fn with_options(mut properties: Value) -> Value {
-    let text = json!({ "type": ["string", "null"], "maxLength": 1_024 });
+    let text = json!({ "type": ["string", "null"], "maxLength": 1_024, "pattern": r"^[^\x00-\x1f\x7f-\x9f]*$" });
     for name in ["actor", "reason", "request_id"] {
         properties[name] = text.clone();
     }

@@ -6,7 +6,7 @@ use tasklog_log::{
 use super::pool::ReadSide;
 use crate::{
     rejection::{Error, Rejection},
-    text::META_BYTES_MAX,
+    text,
 };
 
 /// Which log a store has, and in which epoch it is.
@@ -43,12 +43,8 @@ pub(super) fn read(read: &ReadSide) -> Result<Epoch, Error> {
 }
 
 pub(super) fn accept(read: &ReadSide, actor: &str, reason: Option<&str>) -> Result<AcceptedEpoch, Error> {
-    for (what, text) in [("actor", Some(actor)), ("reason", reason)] {
-        let length = text.map_or(0, str::len);
-        if length > META_BYTES_MAX {
-            return Err(Rejection::invalid(format!("{what}: at most {META_BYTES_MAX} bytes, found {length}")).into());
-        }
-    }
+    text::meta("actor", actor)?;
+    text::meta("reason", reason.unwrap_or_default())?;
     match read {
         ReadSide::Memory(_) => {
             Err(Rejection::invalid("a store in memory loses nothing: its log stays in the epoch it was born in").into())
