@@ -2,18 +2,23 @@ use std::{
     collections::BTreeMap,
     io::Write,
     path::PathBuf,
-    sync::mpsc::{Receiver, sync_channel},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, sync_channel},
+    },
     thread,
     time::Instant,
 };
 
 use clap::Args;
+use tasklog_log::StoreError;
 
 use super::{
     Context, Ended,
     input::{self, Line, Lines},
     on_terminal,
     output::{self, FAINT, GOOD, HEAD, number},
+    signals::stop_flag,
 };
 use crate::{
     Error, OpenOptions, Rejection, StoreUrl, TaskStore,
@@ -31,7 +36,8 @@ const LINES_AHEAD_MAX: usize = 8_192;
 /// {"transact":[{"command":…,"args":…},…]}.
 ///
 /// In a pipe, or with --json, one line is answered per input line, in order, once its commit is durable. Lines with
-/// "at_ms" are a recording: a store created by this call keeps the recording's time, any other store its own.
+/// "at_ms" are a recording: a store created by this call keeps the recording's time, any other store its own. SIGINT and
+/// SIGTERM: what was sent is answered, and the last line that was is named.
 #[derive(Args)]
 pub(crate) struct Apply {
     /// NDJSON, plain or compressed by zstd or gzip; - for standard input
@@ -58,12 +64,16 @@ impl Apply {
     }
 
     pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
+        let stop = stop_flag()?;
         let mut lines = Lines::new(input::open(&self.file)?);
         let mut number = 0;
-        let mut first = lines.next()?;
+        let mut first = next(&mut lines, &stop)?;
         while first.as_ref().is_some_and(is_blank) {
             number += 1;
-            first = lines.next()?;
+            first = next(&mut lines, &stop)?;
+        }
+        if stop.load(Ordering::Acquire) {
+            return Err(stopped(0));
         }
         let (store, created) = open(context, first.as_ref())?;
         let recording = store.recording();
@@ -74,7 +84,7 @@ impl Apply {
         let strict = self.strict;
         let tally = thread::scope(|scope| {
             let tally = scope.spawn(move || collect(&answers, quiet, strict));
-            while let Some(line) = first.take().map_or_else(|| lines.next(), |line| Ok(Some(line)))? {
+            while let Some(line) = first.take().map_or_else(|| next(&mut lines, &stop), |line| Ok(Some(line)))? {
                 number += 1;
                 if is_blank(&line) {
                     continue;
@@ -92,10 +102,28 @@ impl Apply {
         tally.print(context, &store, began)?;
         match tally.store_error {
             Some(error) => Err(error),
+            None if stop.load(Ordering::Acquire) => Err(stopped(number)),
             None if tally.rejected.is_empty() && tally.malformed == 0 => Ok(Ended::Well),
             None => Ok(Ended::Refused),
         }
     }
+}
+
+/// The next line; none once a signal asks to stop. What ended because of that may be a part of a line.
+fn next(lines: &mut Lines, stop: &AtomicBool) -> Result<Option<Line>, Error> {
+    if stop.load(Ordering::Acquire) {
+        return Ok(None);
+    }
+    let read = lines.next();
+    if stop.load(Ordering::Acquire) { Ok(None) } else { read }
+}
+
+fn stopped(number: u64) -> Error {
+    StoreError::unavailable(match number {
+        0 => "stopped by a signal before the first line".to_owned(),
+        number => format!("stopped by a signal: lines 1 to {number} are answered, none after them was sent"),
+    })
+    .into()
 }
 
 /// Opens the store; one that is not there and is given a recording is created to keep the recording's time.

@@ -1,10 +1,13 @@
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, Read},
+    io::{self, BufRead, BufReader, Cursor, Read},
     path::Path,
+    sync::mpsc::{Receiver, sync_channel},
+    thread,
 };
 
-use crate::{Error, cli::output};
+use super::{output, signals::on_stop};
+use crate::Error;
 
 /// The longest line that is read; a longer one is an error of its own.
 pub(crate) const LINE_BYTES_MAX: u64 = 32 << 20;
@@ -12,24 +15,75 @@ pub(crate) const LINE_BYTES_MAX: u64 = 32 << 20;
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
-/// A file, or standard input for `-`; compressed by zstd or gzip if its first bytes say so.
+/// Bytes read at once.
+const READ_BYTES: usize = 1 << 16;
+/// Pieces of so many bytes that are read ahead where a signal ends the input.
+const PIECES_AHEAD_MAX: usize = 4;
+
+/// A file, or standard input for `-`; compressed by zstd or gzip if its first bytes say so. Where somebody may keep it waiting
+/// (standard input, a pipe), it ends when a signal asks to stop.
 pub(crate) fn open(path: &Path) -> Result<Box<dyn BufRead + Send>, Error> {
     let doing = format!("reading {}", path.display());
     let raw: Box<dyn Read + Send> = if path == Path::new("-") {
-        Box::new(io::stdin())
+        Box::new(Fed::by(io::stdin())?)
     } else {
-        Box::new(File::open(path).map_err(|error| output::io(&doing, error))?)
+        let file = File::open(path).map_err(|error| output::io(&doing, error))?;
+        let waits = !file.metadata().map_err(|error| output::io(&doing, error))?.is_file();
+        if waits { Box::new(Fed::by(file)?) } else { Box::new(file) }
     };
-    let mut raw = BufReader::with_capacity(1 << 16, raw);
+    let mut raw = BufReader::with_capacity(READ_BYTES, raw);
     let magic = raw.fill_buf().map_err(|error| output::io(&doing, error))?;
     if magic.starts_with(&ZSTD_MAGIC) {
         let plain = zstd::Decoder::with_buffer(raw).map_err(|error| output::io(&doing, error))?;
-        return Ok(Box::new(BufReader::with_capacity(1 << 16, plain)));
+        return Ok(Box::new(BufReader::with_capacity(READ_BYTES, plain)));
     }
     if magic.starts_with(&GZIP_MAGIC) {
-        return Ok(Box::new(BufReader::with_capacity(1 << 16, flate2::bufread::MultiGzDecoder::new(raw))));
+        return Ok(Box::new(BufReader::with_capacity(READ_BYTES, flate2::bufread::MultiGzDecoder::new(raw))));
     }
     Ok(Box::new(raw))
+}
+
+/// What a thread of its own reads, so that whoever takes it is not held by a read that does not end.
+struct Fed {
+    pieces: Receiver<io::Result<Vec<u8>>>,
+    piece: Cursor<Vec<u8>>,
+}
+
+impl Fed {
+    fn by(mut raw: impl Read + Send + 'static) -> Result<Self, Error> {
+        let (feed, pieces) = sync_channel(PIECES_AHEAD_MAX);
+        let stop = feed.clone();
+        on_stop(move || {
+            // Whoever has stopped reading has ended already.
+            let _ = stop.send(Ok(Vec::new()));
+        })?;
+        thread::spawn(move || {
+            loop {
+                let mut piece = vec![0; READ_BYTES];
+                let read = raw.read(&mut piece).map(|bytes| {
+                    piece.truncate(bytes);
+                    piece
+                });
+                let last = !matches!(&read, Ok(piece) if !piece.is_empty());
+                if feed.send(read).is_err() || last {
+                    return;
+                }
+            }
+        });
+        Ok(Self { pieces, piece: Cursor::default() })
+    }
+}
+
+impl Read for Fed {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let read = self.piece.read(bytes)?;
+        if read > 0 {
+            return Ok(read);
+        }
+        let Ok(piece) = self.pieces.recv() else { return Ok(0) };
+        self.piece = Cursor::new(piece?);
+        self.piece.read(bytes)
+    }
 }
 
 /// A line without its end.
