@@ -2,6 +2,7 @@
 //! look like commands.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod files;
 mod shown;
 mod signals;
 #[path = "../support/mod.rs"]

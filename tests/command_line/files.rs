@@ -1,0 +1,24 @@
+//! Files and places that are not there, cannot be written, or hold what not everybody may see.
+
+use crate::{
+    register,
+    support::program::{Store, names},
+};
+
+#[test]
+fn a_place_that_cannot_be_written_is_no_archive() {
+    let store = Store::with(&[register("m-1")]);
+    let nowhere = store.path().join("archive");
+    for verb in [&["archive", "--to"][..], &["retention", "--archive"]] {
+        let ended = store.run(verb.iter().map(AsRef::as_ref).chain([nowhere.as_os_str()]));
+        ended.with(3).says(&["making folder", "archive"]);
+        assert!(store.json(["retention"])[0]["archive"].is_null(), "{verb:?}");
+    }
+    let place = store.folder.path().join("archive");
+    store.run(["archive".as_ref(), "--to".as_ref(), place.as_os_str()]).with(0).prints(&[
+        "nothing is sealed yet: the log has 2 events, a segment 100,000 (--all seals what there is)",
+    ]);
+    assert_eq!(names(&place), [""; 0]);
+    store.run(["archive", "--verify"]).with(1).says(&["nothing is sealed there"]);
+    store.run(["archive", "--all"]).with(0).prints(&["2 events in 1 new segments"]);
+}
