@@ -262,8 +262,10 @@ fn run(verb: Verb, context: &Context) -> Result<Ended, Error> {
         Verb::Bench(verb) => verb.run(context),
         Verb::Size(verb) => verb.run(context),
         Verb::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "tasklog", &mut std::io::stdout());
-            Ok(Ended::Well)
+            // Written to memory first: a reader that goes away would be a panic.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "tasklog", &mut script);
+            context.out.verbatim(String::from_utf8_lossy(&script).trim_end()).map(|()| Ended::Well)
         }
         Verb::Man { folder } => {
             std::fs::create_dir_all(&folder)

@@ -1,12 +1,14 @@
 //! Whoever may write a command chooses texts that an operator reads later. `log` printed them as they were: an actor with a
 //! line end began a line of the audit trail that nobody had written, and an escape sequence cleared the screen.
 
+use std::process::Stdio;
+
 use serde_json::{Value, json};
 use tasklog::{Access, OpenOptions, TaskStore, log::checksum};
 
 use crate::{
     register,
-    support::program::{Ended, Store, run},
+    support::program::{Ended, Store, run, tasklog},
 };
 
 const FORGED: &str = "eve\n       2  2026-01-01T00:00:00.000Z  task_registered  tasks/forged  by root";
@@ -122,4 +124,15 @@ fn an_actor_a_reason_and_a_request_id_have_no_control_characters() {
     let mut epoch = store.command(["epoch", "--accept", "--reason", "a\u{1b}b"]);
     epoch.args(["--actor", "me"]);
     run(epoch, b"").with(1).says(&["reason: no control characters, this one has U+001B"]);
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_of_a_completion_script_is_no_failure() {
+    for shell in ["bash", "zsh", "fish"] {
+        let mut child = tasklog().args(["completions", shell]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // Closed before anything is read.
+        drop(child.stdout.take());
+        let ended: Ended = child.wait_with_output().unwrap().into();
+        assert_eq!((ended.status, &*ended.err), (Some(0), ""), "{shell}");
+    }
 }
