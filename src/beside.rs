@@ -21,6 +21,7 @@ pub(crate) struct Beside<'t> {
     _in_use: File,
     folder: tempfile::TempDir,
     to: &'t Path,
+    private: bool,
 }
 
 impl<'t> Beside<'t> {
@@ -38,7 +39,12 @@ impl<'t> Beside<'t> {
         let begun = folder.path().join("begun");
         let in_use = File::create_new(&begun).map_err(failed)?;
         in_use.lock().and_then(|()| fs::rename(begun, folder.path().join(IN_USE))).map_err(failed)?;
-        Ok(Self { _in_use: in_use, folder, to })
+        Ok(Self { _in_use: in_use, folder, to, private: false })
+    }
+
+    /// Has secrets in it that the program masks elsewhere: only its owner may read it.
+    pub(crate) fn private(self, private: bool) -> Self {
+        Self { private, ..self }
     }
 
     /// Where to write.
@@ -52,6 +58,12 @@ impl<'t> Beside<'t> {
     /// `already_exists` if somebody was faster; `unavailable`.
     pub(crate) fn place(self) -> Result<(), Error> {
         let (file, to) = (self.file(), self.to);
+        // Until now nobody else could look into its folder.
+        #[cfg(unix)]
+        if self.private {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+            fs::set_permissions(&file, mode).map_err(|error| failed("setting the permissions of", to, error))?;
+        }
         File::open(&file).and_then(|file| file.sync_all()).map_err(|error| failed("syncing", to, error))?;
         // Linked, not renamed: whoever was faster keeps the name.
         match fs::hard_link(&file, to) {

@@ -9,7 +9,7 @@ use crate::{Error, Rejection, StoreUrl, store::restore_until};
 /// Make a consistent copy of a store's file while it is written to.
 ///
 /// It is as the store was at one moment, and on the disk when this ends. It has the log and all tables with everything in
-/// them, also what is sensitive. An archive is not in it.
+/// them, also what is sensitive: only its owner may read it. An archive is not in it.
 #[derive(Args)]
 pub(crate) struct Backup {
     /// The file to write; it must not be there

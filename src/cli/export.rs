@@ -22,7 +22,7 @@ use crate::{
 
 /// Write the log as lines of JSON: a header, an event a line, and at the end how many there were and their digest.
 ///
-/// With --show-sensitive it is all of the log, and can be imported. Without, sensitive values are masked and the bytes left
+/// With --show-sensitive it is all of the log, for its owner only, and can be imported. Without, sensitive values are masked and the bytes left
 /// out: it is good for reading only, and says so.
 #[derive(Args)]
 pub(crate) struct Export {
@@ -66,7 +66,7 @@ impl Export {
         };
         let failed = |error| output::io(&format!("writing {}", path.display()), error);
         let stop = stop_flag()?;
-        let beside = Beside::begin(path)?;
+        let beside = Beside::begin(path)?.private(!masked);
         let mut out = BufWriter::new(File::create_new(beside.file()).map_err(failed)?);
         let mut show = |event: &Event| {
             if stop.load(Ordering::Acquire) {

@@ -1,6 +1,6 @@
 //! Files of checkpoints, proofs and keys, read while the command line is parsed: one that is malformed is wrong usage.
 
-use std::{fmt::Display, fs::File, io::Read, path::Path};
+use std::{fmt::Display, fs::File, io::Read};
 
 use tasklog_log::note::{Note, PrivateKey, TreeHead, VerifierKey};
 
@@ -78,13 +78,4 @@ pub(crate) fn refused(context: &Context, why: &str) -> Result<(), Error> {
         return context.out.line(serde_json::json!({ "ok": false, "why": why }).to_string());
     }
     context.out.line(format!("{}✗{} {why}", BAD.render(), BAD.render_reset()))
-}
-
-/// Writes a file's text, or to standard output.
-pub(crate) fn write(context: &Context, out: Option<&Path>, text: &str) -> Result<(), Error> {
-    match out {
-        None => context.out.verbatim(text.trim_end_matches('\n')),
-        Some(path) => std::fs::write(path, format!("{}\n", text.trim_end_matches('\n')))
-            .map_err(|error| output::io(&format!("writing {}", path.display()), error)),
-    }
 }

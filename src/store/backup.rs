@@ -22,7 +22,7 @@ use crate::{
 
 impl TaskStore {
     /// Writes a consistent copy of a store's file, as it is at one moment, while commands go on. The copy is durable when
-    /// this returns, and complete or not there.
+    /// this returns, complete or not there, and for its owner only.
     ///
     /// # Errors
     /// `invalid` for a store that is no file, and if there is something of this name; `unavailable`.
@@ -39,7 +39,7 @@ impl TaskStore {
             let why = "only a store in a file is backed up like this: use tasklog copy, or the server's own backups";
             return Err(Rejection::invalid(why).into());
         };
-        whole_or_absent(to, |incomplete| copy_into(pool.path(), incomplete, stop).and_then(|()| head_of(incomplete)))
+        whole_or_absent(to, true, |incomplete| copy_into(pool.path(), incomplete, stop).and_then(|()| head_of(incomplete)))
     }
 }
 
@@ -74,7 +74,7 @@ pub fn restore_until(
         }
     }
     let reason = format!("restored from {}", from.display());
-    let accepted = whole_or_absent(into, |incomplete| {
+    let accepted = whole_or_absent(into, false, |incomplete| {
         copy_into(from, incomplete, stop)?;
         let conn = Connection::open(incomplete)?;
         let found = migrate::applied(&conn).map_err(|error| of_file(from, error))?;
@@ -100,9 +100,9 @@ pub fn restore_until(
     Ok(accepted)
 }
 
-/// Writes a file that appears under its name when it is complete.
-fn whole_or_absent<T>(to: &Path, write: impl FnOnce(&Path) -> Result<T, StoreError>) -> Result<T, Error> {
-    let beside = Beside::begin(to)?;
+/// Writes a file that appears under its name when it is complete. A store's own file has the permissions that SQLite gives.
+fn whole_or_absent<T>(to: &Path, private: bool, write: impl FnOnce(&Path) -> Result<T, StoreError>) -> Result<T, Error> {
+    let beside = Beside::begin(to)?.private(private);
     let written = write(&beside.file())?;
     beside.place()?;
     Ok(written)

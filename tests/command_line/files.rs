@@ -22,3 +22,32 @@ fn a_place_that_cannot_be_written_is_no_archive() {
     store.run(["archive", "--verify"]).with(1).says(&["nothing is sealed there"]);
     store.run(["archive", "--all"]).with(0).prints(&["2 events in 1 new segments"]);
 }
+
+#[cfg(unix)]
+fn mode(path: &std::path::Path) -> u32 {
+    std::os::unix::fs::PermissionsExt::mode(&path.metadata().unwrap().permissions()) & 0o777
+}
+
+#[cfg(unix)]
+#[test]
+fn what_has_secrets_in_the_clear_is_for_its_owner_only() {
+    let store = Store::with(&[register("m-1"), register("m-2")]);
+    let checkpoint = store.folder.path().join("checkpoint");
+    std::fs::write(&checkpoint, store.run(["checkpoint"]).with(0).out).unwrap();
+    let kept = checkpoint.to_str().unwrap();
+    let as_any_file = mode(&checkpoint);
+    for (verb, expected) in [
+        (&["backup", "--to"][..], 0o600),
+        (&["export", "--show-sensitive", "--out"], 0o600),
+        (&["prove", "1", "--out"], 0o600),
+        (&["export", "--out"], as_any_file),
+        (&["prove", "--consistency", kept, "--out"], as_any_file),
+    ] {
+        let to = store.folder.path().join(verb.join("-").replace('/', "-"));
+        let run = || store.run(verb.iter().map(AsRef::as_ref).chain([to.as_os_str()]));
+        run().with(0);
+        assert_eq!(mode(&to), expected, "{verb:?}");
+        // None of them is written over.
+        run().with(1).says(&["already_exists", "is there already"]);
+    }
+}
