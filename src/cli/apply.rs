@@ -65,7 +65,7 @@ impl Apply {
 
     pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
         let stop = stop_flag()?;
-        let mut lines = Lines::new(input::open(&self.file)?);
+        let mut lines = Lines::new(input::open(&self.file, "apply")?);
         let mut number = 0;
         let mut first = next(&mut lines, &stop)?;
         while first.as_ref().is_some_and(is_blank) {

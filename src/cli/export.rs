@@ -11,7 +11,7 @@ use serde_json::json;
 use tasklog_log::{Event, Position, StoreError};
 use tasklog_projections::PROJECTED;
 
-use super::{Context, Ended, mask::Mask, output, output::number, signals::stop_flag};
+use super::{Context, Ended, input, mask::Mask, output, output::number, signals::stop_flag};
 use crate::{
     Error, Rejection, StoreUrl,
     beside::Beside,
@@ -109,6 +109,7 @@ fn shown(mask: &mut Mask, event: &Event) -> Result<(String, String), Error> {
 impl ImportLog {
     pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
         let began = Instant::now();
+        input::check(&self.file, "import");
         let exported = Exported::open(&self.file)?;
         let stop = stop_flag()?;
         let bar = output::progress(Some(0), "events");

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::{
     Context, Ended,
     apply::Apply,
+    input,
     output::{self, number},
     signals::stop_flag,
 };
@@ -35,6 +36,9 @@ pub(crate) struct Fork {
 
 impl Fork {
     pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
+        if let Some(file) = &self.apply {
+            input::check(file, "fork");
+        }
         let stop = stop_flag()?;
         let store = context.open_to_read()?;
         let bar = output::progress(Some(store.head()?.0), "events");

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::{
     Context, Ended,
     export::ImportLog,
+    input,
     output::{self, BAD, number},
 };
 use crate::{
@@ -59,6 +60,7 @@ impl Import {
 
 impl Meilisearch {
     fn run(self, context: &Context) -> Result<Ended, Error> {
+        input::check(&self.file, "import");
         let file =
             File::open(&self.file).map_err(|error| output::io(&format!("opening {}", self.file.display()), error))?;
         let store = context.open()?;

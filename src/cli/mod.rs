@@ -209,6 +209,17 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Ends the program because its command line was wrong, with the usage of the verb.
+pub(crate) fn usage(verb: &str, why: &str) -> ! {
+    let mut program = Cli::command();
+    program.build();
+    let why = why.split('\n').map(visible).collect::<Vec<_>>().join("\n");
+    match program.find_subcommand_mut(verb) {
+        Some(verb) => verb.error(clap::error::ErrorKind::ValueValidation, why).exit(),
+        None => program.error(clap::error::ErrorKind::ValueValidation, why).exit(),
+    }
+}
+
 fn report(context: &Context, error: &Error) {
     if context.out.json {
         let body = serde_json::to_string(&ErrorBody::new(error)).unwrap_or_default();

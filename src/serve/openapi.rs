@@ -483,6 +483,7 @@ fn with_options(mut properties: Value) -> Value {
         properties[name] = text.clone();
     }
     properties["command_id"] = uuid(json!(["string", "null"]));
+    properties["command_id"]["not"] = json!({ "const": uuid::Uuid::nil() });
     let term = json!({ "type": "integer", "minimum": i64::MIN, "maximum": i64::MAX });
     let mut lease = closed(&json!({ "scope": { "type": "string" }, "term": term }), &json!(["scope", "term"]));
     lease["type"] = json!(["object", "null"]);

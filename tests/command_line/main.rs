@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod files;
+mod lines;
 mod shown;
 mod signals;
 #[path = "../support/mod.rs"]
