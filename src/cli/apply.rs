@@ -128,6 +128,7 @@ fn stopped(number: u64) -> Error {
 
 /// Opens the store; one that is not there and is given a recording is created to keep the recording's time.
 fn open(context: &Context, first: Option<&Line>) -> Result<(TaskStore, bool), Error> {
+    context.refuse_folder()?;
     let created = match &context.url {
         StoreUrl::Sqlite(path) => !path.exists(),
         StoreUrl::Memory => true,

@@ -1,6 +1,7 @@
 use std::{
     fs::File,
-    io::{BufWriter, Write},
+    io::{BufWriter, ErrorKind, Write},
+    path::Path,
 };
 
 use clap::Args;
@@ -21,7 +22,7 @@ pub(crate) struct Generate {
     /// How many lines at least; a transact is one line
     #[arg(long, default_value_t = 20_000)]
     commands: u64,
-    /// Where to write; standard output by default
+    /// The file to write, which must not be there; standard output without
     #[arg(long, value_name = "FILE")]
     out: Option<std::path::PathBuf>,
 }
@@ -30,7 +31,7 @@ impl Generate {
     pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
         let failed = |error| output::io("generating", error);
         let out: Box<dyn Write> = match &self.out {
-            Some(path) => Box::new(File::create(path).map_err(failed)?),
+            Some(path) => Box::new(create(path)?),
             None => Box::new(std::io::stdout().lock()),
         };
         let mut out = BufWriter::new(out);
@@ -42,6 +43,14 @@ impl Generate {
         }
         Ok(Ended::Well)
     }
+}
+
+/// A new file.
+fn create(path: &Path) -> Result<File, Error> {
+    File::create_new(path).map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => Rejection::already_exists(format!("{} is there already", path.display())).into(),
+        _ => output::io(&format!("writing {}", path.display()), error),
+    })
 }
 
 /// The catalogue of commands, queries and events, with their JSON Schemas. It is made from the code.

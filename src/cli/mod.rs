@@ -44,6 +44,7 @@ mod wait;
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory, Parser, Subcommand};
+use tasklog_log::StoreError;
 
 use crate::{
     Access, Error, OpenOptions, StoreUrl, TaskStore,
@@ -177,12 +178,26 @@ pub(crate) struct Context {
 impl Context {
     /// Opens the store for commands.
     pub(crate) fn open(&self) -> Result<TaskStore, Error> {
+        self.refuse_folder()?;
         TaskStore::open_with(&self.url, OpenOptions::default())
     }
 
     /// Opens the store for queries.
     pub(crate) fn open_to_read(&self) -> Result<TaskStore, Error> {
+        self.refuse_folder()?;
         TaskStore::open_with(&self.url, OpenOptions { access: Access::Read, ..OpenOptions::default() })
+    }
+}
+
+impl Context {
+    /// SQLite's own words for it are those of a broken disk.
+    pub(crate) fn refuse_folder(&self) -> Result<(), Error> {
+        match &self.url {
+            StoreUrl::Sqlite(path) if path.is_dir() => {
+                Err(StoreError::unavailable(format!("{} is a folder, not a store", path.display())).into())
+            }
+            _ => Ok(()),
+        }
     }
 }
 

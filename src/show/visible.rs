@@ -44,7 +44,10 @@ mod tests {
     #[test]
     fn what_a_terminal_obeys_is_written_out_and_everything_else_stays() {
         assert_eq!(visible("a\nb\r\tc\u{1b}[2J\u{7}\u{7f}\u{9b}"), "a\\nb\\r\\tc\\u{1b}[2J\\u{7}\\u{7f}\\u{9b}");
-        assert_eq!(visible("\u{202e}x\u{2066}\u{2028}\u{200f}\u{61c}"), "\\u{202e}x\\u{2066}\\u{2028}\\u{200f}\\u{61c}");
+        assert_eq!(
+            visible("\u{202e}x\u{2066}\u{2028}\u{200f}\u{61c}"),
+            "\\u{202e}x\\u{2066}\\u{2028}\\u{200f}\\u{61c}"
+        );
         for plain in ["", "plain", r"C:\new", "Grüße, 東京 👩‍🚀 → ✓ …"] {
             assert_eq!(visible(plain), plain);
         }

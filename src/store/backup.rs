@@ -39,7 +39,9 @@ impl TaskStore {
             let why = "only a store in a file is backed up like this: use tasklog copy, or the server's own backups";
             return Err(Rejection::invalid(why).into());
         };
-        whole_or_absent(to, true, |incomplete| copy_into(pool.path(), incomplete, stop).and_then(|()| head_of(incomplete)))
+        whole_or_absent(to, true, |incomplete| {
+            copy_into(pool.path(), incomplete, stop).and_then(|()| head_of(incomplete))
+        })
     }
 }
 
@@ -57,12 +59,7 @@ pub fn restore(from: &Path, into: &Path, actor: &str) -> Result<AcceptedEpoch, E
 ///
 /// # Errors
 /// As [`restore`]; `unavailable` if it was stopped.
-pub fn restore_until(
-    from: &Path,
-    into: &Path,
-    actor: &str,
-    stop: &Arc<AtomicBool>,
-) -> Result<AcceptedEpoch, Error> {
+pub fn restore_until(from: &Path, into: &Path, actor: &str, stop: &Arc<AtomicBool>) -> Result<AcceptedEpoch, Error> {
     if !from.exists() {
         return Err(Rejection::not_found(format!("there is no backup at {}", from.display())).into());
     }
@@ -101,7 +98,11 @@ pub fn restore_until(
 }
 
 /// Writes a file that appears under its name when it is complete. A store's own file has the permissions that SQLite gives.
-fn whole_or_absent<T>(to: &Path, private: bool, write: impl FnOnce(&Path) -> Result<T, StoreError>) -> Result<T, Error> {
+fn whole_or_absent<T>(
+    to: &Path,
+    private: bool,
+    write: impl FnOnce(&Path) -> Result<T, StoreError>,
+) -> Result<T, Error> {
     let beside = Beside::begin(to)?.private(private);
     let written = write(&beside.file())?;
     beside.place()?;

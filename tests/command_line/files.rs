@@ -2,7 +2,7 @@
 
 use crate::{
     register,
-    support::program::{Store, names},
+    support::program::{Store, names, run, tasklog},
 };
 
 #[test]
@@ -15,9 +15,10 @@ fn a_place_that_cannot_be_written_is_no_archive() {
         assert!(store.json(["retention"])[0]["archive"].is_null(), "{verb:?}");
     }
     let place = store.folder.path().join("archive");
-    store.run(["archive".as_ref(), "--to".as_ref(), place.as_os_str()]).with(0).prints(&[
-        "nothing is sealed yet: the log has 2 events, a segment 100,000 (--all seals what there is)",
-    ]);
+    store
+        .run(["archive".as_ref(), "--to".as_ref(), place.as_os_str()])
+        .with(0)
+        .prints(&["nothing is sealed yet: the log has 2 events, a segment 100,000 (--all seals what there is)"]);
     assert_eq!(names(&place), [""; 0]);
     store.run(["archive", "--verify"]).with(1).says(&["nothing is sealed there"]);
     store.run(["archive", "--all"]).with(0).prints(&["2 events in 1 new segments"]);
@@ -50,4 +51,46 @@ fn what_has_secrets_in_the_clear_is_for_its_owner_only() {
         // None of them is written over.
         run().with(1).says(&["already_exists", "is there already"]);
     }
+}
+
+#[test]
+fn a_folder_is_no_store_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    for verb in [&["apply"][..], &["info"], &["verify"]] {
+        let mut command = tasklog();
+        command.arg("--store").arg(format!("sqlite:{}", folder.path().display())).args(verb);
+        run(command, b"").with(3).says(&["is a folder, not a store"]);
+    }
+    let beside = names(folder.path().parent().unwrap());
+    let lock = format!("{}-lock", folder.path().file_name().unwrap().to_str().unwrap());
+    assert!(!beside.contains(&lock));
+}
+
+#[test]
+fn sqlites_name_for_memory_is_no_file() {
+    let mut command = tasklog();
+    command.args(["--store", "sqlite::memory:", "apply"]);
+    run(command, b"").with(2).says(&["expected sqlite:PATH, memory:"]);
+}
+
+#[test]
+fn a_recording_is_not_written_over_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("day.ndjson");
+    std::fs::write(&file, "mine").unwrap();
+    let mut command = tasklog();
+    command.args(["generate", "--commands", "10", "--out"]).arg(&file);
+    run(command, b"").with(1).says(&["already_exists"]);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
+}
+
+#[test]
+fn a_checkpoint_says_whether_the_log_goes_on() {
+    let store = Store::with(&[register("m-1")]);
+    let checkpoint = store.folder.path().join("checkpoint");
+    std::fs::write(&checkpoint, store.run(["checkpoint"]).with(0).out).unwrap();
+    let against = || store.run(["verify".as_ref(), "--against".as_ref(), checkpoint.as_os_str()]).with(0);
+    against().prints(&["events 1 to 1 are those of the checkpoint; the log ends there, in"]);
+    store.apply(&[register("m-2")]).with(0);
+    against().prints(&["the log goes on to event 2, in"]);
 }

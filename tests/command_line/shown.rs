@@ -49,9 +49,9 @@ fn written_earlier() -> Store {
 /// Nothing in it but lines of the program's own.
 fn is_safe(what: &[&str], ended: &Ended) {
     for text in [&ended.out, &ended.err] {
-        let obeyed = text.chars().find(|c| {
-            c.is_control() && *c != '\n' || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}')
-        });
+        let obeyed = text
+            .chars()
+            .find(|c| c.is_control() && *c != '\n' || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}'));
         assert_eq!(obeyed, None, "{what:?}: {text:?}");
         for line in text.lines() {
             let forged = line.starts_with("       2  2026-01-01") || line.starts_with("as root");
@@ -88,7 +88,10 @@ fn no_stored_text_begins_a_line_or_talks_to_the_terminal() {
     // Shown, not swallowed; and a log of an earlier version is whole.
     let log = store.run(["log"]).with(0);
     assert_eq!(log.out.lines().count(), 4, "{}", log.out);
-    log.prints(&[r"by eve\n       2  2026-01-01T00:00:00.000Z", r"(why\u{1b}]0;owned\u{7}\u{1b}[2J\u{9b}2J\u{202e}\u{2028})"]);
+    log.prints(&[
+        r"by eve\n       2  2026-01-01T00:00:00.000Z",
+        r"(why\u{1b}]0;owned\u{7}\u{1b}[2J\u{9b}2J\u{202e}\u{2028})",
+    ]);
     store.run(["verify"]).with(0);
     // A program gets the text itself.
     assert_eq!(store.json(["log"])[0]["reason"], Value::from(CLEARS));
@@ -116,11 +119,12 @@ fn an_actor_a_reason_and_a_request_id_have_no_control_characters() {
         let message = format!("{field}: no control characters, this one has U+000A");
         assert_eq!(answer["error"], json!({ "kind": "invalid", "message": message }));
     }
-    store.apply(&[json!({
-        "command": "tasks.register", "args": { "miroir_id": "m-1", "node_tasks": {} }, "actor": "Zoë 👩‍🚀",
-    })
-    .to_string()])
-    .with(0);
+    store
+        .apply(&[json!({
+            "command": "tasks.register", "args": { "miroir_id": "m-1", "node_tasks": {} }, "actor": "Zoë 👩‍🚀",
+        })
+        .to_string()])
+        .with(0);
     let mut epoch = store.command(["epoch", "--accept", "--reason", "a\u{1b}b"]);
     epoch.args(["--actor", "me"]);
     run(epoch, b"").with(1).says(&["reason: no control characters, this one has U+001B"]);
@@ -129,7 +133,8 @@ fn an_actor_a_reason_and_a_request_id_have_no_control_characters() {
 #[test]
 fn a_reader_that_has_seen_enough_of_a_completion_script_is_no_failure() {
     for shell in ["bash", "zsh", "fish"] {
-        let mut child = tasklog().args(["completions", shell]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child =
+            tasklog().args(["completions", shell]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         // Closed before anything is read.
         drop(child.stdout.take());
         let ended: Ended = child.wait_with_output().unwrap().into();
