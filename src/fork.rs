@@ -3,8 +3,8 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
-    path::{Path, PathBuf},
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use tasklog_log::{Commit, Event, Position, StoreError};
@@ -15,6 +15,7 @@ use tasklog_replay::{
 };
 
 use crate::{
+    beside::Beside,
     rejection::{Error, Rejection},
     store::{Role, SqliteReplica, StoreUrl, TaskStore, When},
 };
@@ -64,23 +65,25 @@ pub struct Forked {
 /// their ids, actors and instants. A store that keeps a recording's time gives it on. Answers kept for a `command_id`
 /// are not: a repeated command is a new one there.
 ///
-/// The file appears whole or not at all; what was begun and then killed is a folder `.<file>.fork-…` beside it.
+/// The file appears whole or not at all: an error, or `stop` being set, leaves nothing. What was killed on the way is a folder
+/// `.<file>.incomplete-…` beside it, which the next fork into that file removes.
 ///
 /// # Errors
-/// `invalid` if the file is there already, is none, or if an event needs one that is left out (naming both); the stores'.
+/// `invalid` if the file is there already, is none, or if an event needs one that is left out (naming both); `unavailable` if it
+/// was stopped; the stores'.
 pub fn fork(
     store: &TaskStore,
     at: Option<When>,
     skip: &Skip,
     into: &StoreUrl,
+    stop: &AtomicBool,
     note: &mut dyn FnMut(Position),
 ) -> Result<Forked, Error> {
     let StoreUrl::Sqlite(path) = into else {
         return Err(Rejection::invalid(format!("{into}: a fork is a file of its own, sqlite:PATH")).into());
     };
-    let taken = || Rejection::invalid(format!("{}: there is a file already", path.display()));
     if path.symlink_metadata().is_ok() {
-        return Err(taken().into());
+        return Err(Rejection::invalid(format!("{}: there is a file already", path.display())).into());
     }
     store.require_first_event("a fork")?;
     let store = store.at(at.unwrap_or(When::Ago(0)))?;
@@ -90,29 +93,10 @@ pub fn fork(
         return Err(Rejection::invalid(why).into());
     }
     let passed_over = store.passed_over()?;
-    let folder = folder_beside(path)?;
-    let file = folder.path().join("fork.db");
-    let forked = fill(&store, through, skip, passed_over, &file, note)?;
-    // Linked, not renamed: whoever was faster keeps the name.
-    let placed = fs::hard_link(&file, path);
-    match placed {
-        Ok(()) => Ok(forked),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(taken().into()),
-        Err(_) => {
-            let doing = format!("moving the fork to {}", path.display());
-            fs::rename(&file, path).map_err(|error| StoreError::unavailable_because(doing, error))?;
-            Ok(forked)
-        }
-    }
-}
-
-fn folder_beside(path: &Path) -> Result<tempfile::TempDir, StoreError> {
-    let parent = path.parent().filter(|parent| *parent != Path::new("")).map_or(PathBuf::from("."), Path::to_owned);
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    tempfile::Builder::new()
-        .prefix(&format!(".{name}.fork-"))
-        .tempdir_in(&parent)
-        .map_err(|error| StoreError::unavailable_because(format!("making a folder in {}", parent.display()), error))
+    let beside = Beside::begin(path)?;
+    let forked = fill(&store, through, skip, passed_over, &beside.file(), stop, note)?;
+    beside.place()?;
+    Ok(forked)
 }
 
 fn fill(
@@ -121,12 +105,16 @@ fn fill(
     skip: &Skip,
     passed_over: Vec<Position>,
     file: &Path,
+    stop: &AtomicBool,
     note: &mut dyn FnMut(Position),
 ) -> Result<Forked, Error> {
     let mut replica = SqliteReplica::open(file, Role::Copy, store.recording().map(|recording| recording.from))?;
     let mut forker = Forker::new(skip.0.clone(), passed_over);
     let mut at = Position::ZERO;
     while at < through {
+        if stop.load(Ordering::Acquire) {
+            return Err(StoreError::unavailable("the fork was stopped: nothing of it is left").into());
+        }
         let page = store.read(|log, _| Ok(tasklog_log::read_checked(log, at, FOLLOW_PAGE_EVENTS)?))?;
         let Some(last) = page.last() else { break };
         at = last.last();

@@ -79,6 +79,7 @@
 
 pub mod backend;
 pub mod bench;
+mod beside;
 pub mod blobs;
 pub mod cli;
 pub mod command;

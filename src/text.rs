@@ -1,6 +1,15 @@
 //! Checks of argument values that every table shares.
 
-use serde::de::DeserializeOwned;
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    fmt,
+    marker::PhantomData,
+};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, MapAccess, Visitor},
+};
 use serde_json::value::RawValue;
 use tasklog_log::{Millis, TIME_MS_MAX};
 use tasklog_projections::{Hash32, Json, check_key};
@@ -20,15 +29,22 @@ pub fn key(what: &str, text: &str) -> Result<(), Rejection> {
     check_key(what, text).map_err(Rejection::invalid)
 }
 
-/// An actor, a reason or a request id: at most [`META_BYTES_MAX`].
+/// An actor, a reason or a request id: at most [`META_BYTES_MAX`], no control characters. Whoever reads the log reads them
+/// beside positions and instants, and a line end among them would begin a line that nobody wrote.
 ///
 /// # Errors
 /// `invalid`, naming `what`.
 pub(crate) fn meta(what: &str, text: &str) -> Result<(), Rejection> {
-    if text.len() <= META_BYTES_MAX {
-        return Ok(());
+    if text.len() > META_BYTES_MAX {
+        return Err(Rejection::invalid(format!("{what}: at most {META_BYTES_MAX} bytes, found {}", text.len())));
     }
-    Err(Rejection::invalid(format!("{what}: at most {META_BYTES_MAX} bytes, found {}", text.len())))
+    match text.chars().find(|c| c.is_control()) {
+        None => Ok(()),
+        Some(control) => {
+            let control = u32::from(control);
+            Err(Rejection::invalid(format!("{what}: no control characters, this one has U+{control:04X}")))
+        }
+    }
 }
 
 /// An instant: 0 to 2^53 - 1 ms.
@@ -91,9 +107,50 @@ pub fn cut(text: &str, bytes: usize) -> String {
 }
 
 /// Arguments: the members of an object. A list of them without their names, which would be taken for one, is refused.
-pub(crate) fn arguments<T: DeserializeOwned>(args: &RawValue) -> Result<T, String> {
+pub(crate) fn arguments<'a, T: Deserialize<'a>>(args: &'a RawValue) -> Result<T, String> {
     if args.get().starts_with('[') {
         return Err("expected an object, found an array".into());
     }
-    serde_json::from_str(args.get()).map_err(|error| error.to_string())
+    serde_json::from_str(args.get()).map_err(|error| {
+        let text = error.to_string();
+        // Counted from where the object begins, not from where its line does.
+        match text.rsplit_once(" at line ") {
+            Some((what, _)) if error.line() == 1 => format!("{what}, at column {} of the object", error.column()),
+            Some((what, _)) => format!("{what}, at line {}, column {} of the object", error.line(), error.column()),
+            None => text,
+        }
+    })
+}
+
+/// A map in which no key stands twice: the last one would win, silently.
+///
+/// # Errors
+/// The deserializer's.
+pub(crate) fn unique_keys<'de, D: Deserializer<'de>, V: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, V>, D::Error> {
+    struct Unique<V>(PhantomData<V>);
+
+    impl<'de, V: Deserialize<'de>> Visitor<'de> for Unique<V> {
+        type Value = BTreeMap<String, V>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a map")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+            let mut map = BTreeMap::new();
+            while let Some((key, value)) = entries.next_entry::<String, V>()? {
+                match map.entry(key) {
+                    Entry::Vacant(free) => free.insert(value),
+                    Entry::Occupied(taken) => {
+                        return Err(A::Error::custom(format!("duplicate key {:?}", taken.key())));
+                    }
+                };
+            }
+            Ok(map)
+        }
+    }
+
+    deserializer.deserialize_map(Unique(PhantomData))
 }

@@ -9,33 +9,47 @@ use uuid::Uuid;
 
 use crate::{
     command::{AnyCommand, CommandOptions},
-    decision::LeaseClaim,
     engine::{AnyReply, Request},
     rejection::{Error, Rejection},
-    tables,
+    tables, text,
 };
 
 /// The fields of a line.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Line {
+#[serde(deny_unknown_fields, expecting = "an object")]
+struct Line<'a> {
     command: Option<String>,
-    args: Option<Box<RawValue>>,
-    transact: Option<Vec<Item>>,
+    #[serde(borrow)]
+    args: Option<&'a RawValue>,
+    #[serde(borrow)]
+    transact: Option<Vec<Object<'a>>>,
     actor: Option<Arc<str>>,
     reason: Option<Arc<str>>,
     request_id: Option<Arc<str>>,
     command_id: Option<Uuid>,
-    lease: Option<LeaseClaim>,
+    #[serde(borrow)]
+    lease: Option<Object<'a>>,
     at_ms: Option<u64>,
+}
+
+/// What must be an object. serde takes a list of the fields without their names for one as well.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Object<'a>(#[serde(borrow)] &'a RawValue);
+
+impl<'a> Object<'a> {
+    fn parse<T: Deserialize<'a>>(&self, what: &str) -> Result<T, Rejection> {
+        text::arguments(self.0).map_err(|why| Rejection::invalid(format!("{what}: {why}")))
+    }
 }
 
 /// One command of a transact.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Item {
+struct Item<'a> {
     command: String,
-    args: Option<Box<RawValue>>,
+    #[serde(borrow)]
+    args: Option<&'a RawValue>,
 }
 
 /// A line that was understood.
@@ -53,12 +67,18 @@ pub struct ParsedLine {
 /// # Errors
 /// `invalid`, with the column where the text stops making sense, or naming the command or argument that is wrong.
 pub fn parse(text: &str) -> Result<ParsedLine, Rejection> {
-    let line: Line = serde_json::from_str(text).map_err(|error| malformed(&error))?;
+    if let Some(at) = text.find(|c: char| !c.is_ascii_whitespace()).filter(|at| text[*at..].starts_with('[')) {
+        return Err(Rejection::invalid(format!("column {}: expected an object, found an array", at + 1)));
+    }
+    let line: Line<'_> = serde_json::from_str(text).map_err(|error| malformed(&error))?;
     let (commands, transact) = match (line.command, line.transact) {
-        (Some(name), None) => (vec![command(&name, line.args.as_deref())?], false),
+        (Some(name), None) => (vec![command(&name, line.args)?], false),
         (None, Some(items)) if line.args.is_none() => {
-            let items = items.iter().map(|item| command(&item.command, item.args.as_deref()));
-            (items.collect::<Result<_, _>>()?, true)
+            let parse = |(at, item): (usize, &Object<'_>)| {
+                let Item { command: name, args } = item.parse(&format!("command {} of the transact", at + 1))?;
+                command(&name, args)
+            };
+            (items.iter().enumerate().map(parse).collect::<Result<_, _>>()?, true)
         }
         _ => {
             return Err(Rejection::invalid(
@@ -71,13 +91,21 @@ pub fn parse(text: &str) -> Result<ParsedLine, Rejection> {
     }
     let at_ms = line.at_ms.map(offset).transpose()?;
     let options = CommandOptions {
-        actor: line.actor,
+        actor: line.actor.filter(|actor| !actor.is_empty()),
         reason: line.reason,
         request_id: line.request_id,
-        command_id: line.command_id.map(CommitId),
-        lease: line.lease,
+        command_id: line.command_id.map(command_id).transpose()?,
+        lease: line.lease.map(|lease| lease.parse("lease")).transpose()?,
     };
     Ok(ParsedLine { request: Request { commands, transact, options, at: None, earlier: None, ordered: false }, at_ms })
+}
+
+/// The id that a caller gives. One that forgot to mint it would be answered with the first outcome for everything it does.
+fn command_id(id: Uuid) -> Result<CommitId, Rejection> {
+    if id.is_nil() {
+        return Err(Rejection::invalid("command_id: the nil UUID is no id"));
+    }
+    Ok(CommitId(id))
 }
 
 /// The largest offset of a recording: far more than anybody records, and far from where instants end.

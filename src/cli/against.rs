@@ -41,12 +41,15 @@ pub(super) fn verify(
         context.out.line(value.to_string())?;
         return Ok(Ended::Well);
     }
+    let goes_on = match against.head.0 {
+        head if head == stated.size => "ends there".to_owned(),
+        head => format!("goes on to event {}", number(head)),
+    };
     context.out.line(format!(
-        "{}✓{} unchanged: events 1 to {} are those of the checkpoint; the log goes on to event {}, in {seconds:.1} s",
+        "{}✓{} unchanged: events 1 to {} are those of the checkpoint; the log {goes_on}, in {seconds:.1} s",
         GOOD.render(),
         GOOD.render_reset(),
         number(stated.size),
-        number(against.head.0),
     ))?;
     context.out.line(format!("  checkpoint: {}; {by}", told(stated)))?;
     if against.taken > Position::ZERO {

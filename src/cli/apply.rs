@@ -2,22 +2,28 @@ use std::{
     collections::BTreeMap,
     io::Write,
     path::PathBuf,
-    sync::mpsc::{Receiver, sync_channel},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, sync_channel},
+    },
     thread,
     time::Instant,
 };
 
 use clap::Args;
+use tasklog_log::StoreError;
 
 use super::{
     Context, Ended,
     input::{self, Line, Lines},
     on_terminal,
     output::{self, FAINT, GOOD, HEAD, number},
+    signals::stop_flag,
 };
 use crate::{
     Error, OpenOptions, Rejection, StoreUrl, TaskStore,
     engine::AnyReply,
+    show::visible::visible_json,
     store::{QueuedAnswer, RECORDING_FROM, Recording},
     wire::{self, ParsedLine},
 };
@@ -30,7 +36,8 @@ const LINES_AHEAD_MAX: usize = 8_192;
 /// {"transact":[{"command":…,"args":…},…]}.
 ///
 /// In a pipe, or with --json, one line is answered per input line, in order, once its commit is durable. Lines with
-/// "at_ms" are a recording: a store created by this call keeps the recording's time, any other store its own.
+/// "at_ms" are a recording: a store created by this call keeps the recording's time, any other store its own. SIGINT and
+/// SIGTERM: what was sent is answered, and the last line that was is named.
 #[derive(Args)]
 pub(crate) struct Apply {
     /// NDJSON, plain or compressed by zstd or gzip; - for standard input
@@ -57,12 +64,16 @@ impl Apply {
     }
 
     pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
-        let mut lines = Lines::new(input::open(&self.file)?);
+        let stop = stop_flag()?;
+        let mut lines = Lines::new(input::open(&self.file, "apply")?);
         let mut number = 0;
-        let mut first = lines.next()?;
+        let mut first = next(&mut lines, &stop)?;
         while first.as_ref().is_some_and(is_blank) {
             number += 1;
-            first = lines.next()?;
+            first = next(&mut lines, &stop)?;
+        }
+        if stop.load(Ordering::Acquire) {
+            return Err(stopped(0));
         }
         let (store, created) = open(context, first.as_ref())?;
         let recording = store.recording();
@@ -73,7 +84,7 @@ impl Apply {
         let strict = self.strict;
         let tally = thread::scope(|scope| {
             let tally = scope.spawn(move || collect(&answers, quiet, strict));
-            while let Some(line) = first.take().map_or_else(|| lines.next(), |line| Ok(Some(line)))? {
+            while let Some(line) = first.take().map_or_else(|| next(&mut lines, &stop), |line| Ok(Some(line)))? {
                 number += 1;
                 if is_blank(&line) {
                     continue;
@@ -91,14 +102,33 @@ impl Apply {
         tally.print(context, &store, began)?;
         match tally.store_error {
             Some(error) => Err(error),
+            None if stop.load(Ordering::Acquire) => Err(stopped(number)),
             None if tally.rejected.is_empty() && tally.malformed == 0 => Ok(Ended::Well),
             None => Ok(Ended::Refused),
         }
     }
 }
 
+/// The next line; none once a signal asks to stop. What ended because of that may be a part of a line.
+fn next(lines: &mut Lines, stop: &AtomicBool) -> Result<Option<Line>, Error> {
+    if stop.load(Ordering::Acquire) {
+        return Ok(None);
+    }
+    let read = lines.next();
+    if stop.load(Ordering::Acquire) { Ok(None) } else { read }
+}
+
+fn stopped(number: u64) -> Error {
+    StoreError::unavailable(match number {
+        0 => "stopped by a signal before the first line".to_owned(),
+        number => format!("stopped by a signal: lines 1 to {number} are answered, none after them was sent"),
+    })
+    .into()
+}
+
 /// Opens the store; one that is not there and is given a recording is created to keep the recording's time.
 fn open(context: &Context, first: Option<&Line>) -> Result<(TaskStore, bool), Error> {
+    context.refuse_folder()?;
     let created = match &context.url {
         StoreUrl::Sqlite(path) => !path.exists(),
         StoreUrl::Memory => true,
@@ -193,7 +223,7 @@ fn collect(answers: &Receiver<Sent>, quiet: bool, strict: bool) -> Result<Tally,
                 bar.set_message(format!("{} rejected", tally.rejected.values().sum::<u64>()));
             }
         } else {
-            writeln!(out, "{}", wire::answer_line(number, &answer)).map_err(failed)?;
+            writeln!(out, "{}", visible_json(&wire::answer_line(number, &answer))).map_err(failed)?;
         }
         if let Err(error @ Error::Store(_)) = answer {
             tally.store_error = Some(error);
@@ -290,9 +320,9 @@ impl Tally {
         let _ = writeln!(text, "The store is {}, its log ends at event {}. Now try:", context.url, store.head()?);
         let _ = write!(text, "  tasklog list tasks --where status=failed    tasklog log --reverse    tasklog verify");
         if !context.out.json && on_terminal() {
-            return context.out.line(text);
+            return context.out.lines(&text);
         }
-        anstream::eprintln!("{text}");
+        output::say(&text);
         Ok(())
     }
 }

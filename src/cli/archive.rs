@@ -3,7 +3,7 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::json;
 use tasklog_log::{
-    StoreError,
+    Position, StoreError,
     archive::{SEGMENT_EVENTS_DEFAULT, Sealing},
 };
 
@@ -122,6 +122,17 @@ impl Archive {
             context.out.line(value.to_string())?;
             return Ok(Ended::Well);
         }
+        if manifest.last() == Position::ZERO {
+            context.out.line(format!(
+                "nothing is sealed yet: the log has {} events, a segment {} (--all seals what there is); {url} is empty",
+                number(head.0),
+                number(self.segment_events as u64),
+            ))?;
+            return not_remembered.map_or(Ok(Ended::Well), |why| {
+                output::say(&why);
+                Ok(Ended::Well)
+            });
+        }
         let each = if events == 0 { String::new() } else { format!(" ({:.1} a event)", bytes as f64 / events as f64) };
         context.out.line(format!(
             "{} events in {} new segments, {} bytes{}, in {seconds:.1} s; {url} has events 1 to {} of {}",
@@ -133,7 +144,7 @@ impl Archive {
             head,
         ))?;
         if let Some(why) = not_remembered {
-            eprintln!("{why}");
+            output::say(&why);
         }
         Ok(Ended::Well)
     }
@@ -160,7 +171,7 @@ fn open_for(context: &Context, doing: &str, instead: &str) -> Result<TaskStore, 
 fn verify(context: &Context, url: &str) -> Result<Ended, Error> {
     let past = archive::open(url)?;
     let Some(manifest) = past.manifest()? else {
-        return Err(Rejection::not_found(format!("there is no archive at {url}")).into());
+        return Err(Rejection::not_found(format!("there is no archive at {url}: nothing is sealed there")).into());
     };
     if let Ok(store) = context.open_to_read() {
         let log = store.epoch()?.head.log;

@@ -3,13 +3,13 @@ use std::{path::PathBuf, time::Instant};
 use clap::Args;
 use serde_json::json;
 
-use super::{Context, Ended, output::number};
-use crate::{Error, Rejection, StoreUrl, store::restore};
+use super::{Context, Ended, output::number, signals::stop_flag};
+use crate::{Error, Rejection, StoreUrl, store::restore_until};
 
 /// Make a consistent copy of a store's file while it is written to.
 ///
 /// It is as the store was at one moment, and on the disk when this ends. It has the log and all tables with everything in
-/// them, also what is sensitive. An archive is not in it.
+/// them, also what is sensitive: only its owner may read it. An archive is not in it.
 #[derive(Args)]
 pub(crate) struct Backup {
     /// The file to write; it must not be there
@@ -32,9 +32,10 @@ pub(crate) struct Restore {
 
 impl Backup {
     pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
+        let stop = stop_flag()?;
         let store = context.open_to_read()?;
         let began = Instant::now();
-        let head = store.backup(&self.to)?;
+        let head = store.backup_until(&self.to, &stop)?;
         let bytes = std::fs::metadata(&self.to).map_or(0, |metadata| metadata.len());
         let (seconds, file) = (began.elapsed().as_secs_f64(), self.to.display());
         context.out.line(if context.out.json {
@@ -51,7 +52,7 @@ impl Restore {
         let StoreUrl::Sqlite(path) = &self.into else {
             return Err(Rejection::invalid(format!("{}: a backup becomes a file, sqlite:PATH", self.into)).into());
         };
-        let accepted = restore(&self.from, path, "tasklog")?;
+        let accepted = restore_until(&self.from, path, "tasklog", &stop_flag()?)?;
         context.out.line(if context.out.json {
             json!({ "store": self.into.to_string(), "head": accepted.position, "epoch": accepted.epoch }).to_string()
         } else {

@@ -1,6 +1,7 @@
 use std::{
     fs::File,
-    io::{BufWriter, Write},
+    io::{BufWriter, ErrorKind, Write},
+    path::Path,
 };
 
 use clap::Args;
@@ -21,7 +22,7 @@ pub(crate) struct Generate {
     /// How many lines at least; a transact is one line
     #[arg(long, default_value_t = 20_000)]
     commands: u64,
-    /// Where to write; standard output by default
+    /// The file to write, which must not be there; standard output without
     #[arg(long, value_name = "FILE")]
     out: Option<std::path::PathBuf>,
 }
@@ -30,7 +31,7 @@ impl Generate {
     pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
         let failed = |error| output::io("generating", error);
         let out: Box<dyn Write> = match &self.out {
-            Some(path) => Box::new(File::create(path).map_err(failed)?),
+            Some(path) => Box::new(create(path)?),
             None => Box::new(std::io::stdout().lock()),
         };
         let mut out = BufWriter::new(out);
@@ -42,6 +43,14 @@ impl Generate {
         }
         Ok(Ended::Well)
     }
+}
+
+/// A new file.
+fn create(path: &Path) -> Result<File, Error> {
+    File::create_new(path).map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => Rejection::already_exists(format!("{} is there already", path.display())).into(),
+        _ => output::io(&format!("writing {}", path.display()), error),
+    })
 }
 
 /// The catalogue of commands, queries and events, with their JSON Schemas. It is made from the code.
@@ -57,7 +66,7 @@ pub(crate) struct Commands {
 impl Commands {
     pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
         if self.markdown {
-            return context.out.line(markdown().trim_end()).map(|()| Ended::Well);
+            return context.out.verbatim(markdown().trim_end()).map(|()| Ended::Well);
         }
         let Some(name) = self.name else { return Self::list(context) };
         let mut shown = false;
@@ -65,14 +74,14 @@ impl Commands {
             let of_table = side.table.name == name;
             for command in side.commands.iter().filter(|command| of_table || command.name == name) {
                 shown = true;
-                context.out.line(pretty(context, &json!({
+                context.out.lines(&pretty(context, &json!({
                     "command": command.name, "about": command.about, "chunked": command.chunked, "lease": command.lease,
                     "args": (command.args)(), "answer": (command.answer)(),
                 })))?;
             }
             for query in side.queries.iter().filter(|query| of_table || query.name == name) {
                 shown = true;
-                context.out.line(pretty(
+                context.out.lines(&pretty(
                     context,
                     &json!({
                         "query": query.name, "about": query.about, "args": (query.args)(),
@@ -81,7 +90,7 @@ impl Commands {
             }
             for event in side.table.events.iter().filter(|event| of_table || event.name == name) {
                 shown = true;
-                context.out.line(pretty(context, &json!({
+                context.out.lines(&pretty(context, &json!({
                     "event": event.name, "version": event.version, "table": side.table.name, "payload": (event.schema)(),
                 })))?;
             }

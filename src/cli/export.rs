@@ -1,19 +1,20 @@
 use std::{
-    fs::OpenOptions,
+    fs::File,
     io::{BufWriter, Write},
     path::PathBuf,
-    sync::atomic::AtomicBool,
+    sync::atomic::Ordering,
     time::Instant,
 };
 
 use clap::Args;
 use serde_json::json;
-use tasklog_log::{Event, Position};
+use tasklog_log::{Event, Position, StoreError};
 use tasklog_projections::PROJECTED;
 
-use super::{Context, Ended, mask::Mask, output, output::number, signals::stop_flag};
+use super::{Context, Ended, input, mask::Mask, output, output::number, signals::stop_flag};
 use crate::{
     Error, Rejection, StoreUrl,
+    beside::Beside,
     copy::take_over,
     export::{Exported, Exporting, export},
     follow::Note,
@@ -21,7 +22,7 @@ use crate::{
 
 /// Write the log as lines of JSON: a header, an event a line, and at the end how many there were and their digest.
 ///
-/// With --show-sensitive it is all of the log, and can be imported. Without, sensitive values are masked and the bytes left
+/// With --show-sensitive it is all of the log, for its owner only, and can be imported. Without, sensitive values are masked and the bytes left
 /// out: it is good for reading only, and says so.
 #[derive(Args)]
 pub(crate) struct Export {
@@ -64,11 +65,20 @@ impl Export {
             return Ok(Ended::Well);
         };
         let failed = |error| output::io(&format!("writing {}", path.display()), error);
-        let file = OpenOptions::new().write(true).create_new(true).open(path).map_err(failed)?;
-        let mut out = BufWriter::new(file);
+        let stop = stop_flag()?;
+        let beside = Beside::begin(path)?.private(!masked);
+        let mut out = BufWriter::new(File::create_new(beside.file()).map_err(failed)?);
+        let mut show = |event: &Event| {
+            if stop.load(Ordering::Acquire) {
+                return Err(StoreError::unavailable("the export was stopped: nothing of it is left").into());
+            }
+            (what.show)(event)
+        };
+        let what = Exporting { show: &mut show, ..what };
         let (events, last) = store.read_log(|log| export(log, what, &mut out))?;
-        let file = out.into_inner().map_err(|error| failed(error.into_error()))?;
-        file.sync_all().map_err(failed)?;
+        out.flush().map_err(failed)?;
+        drop(out);
+        beside.place()?;
         let seconds = began.elapsed().as_secs_f64();
         context.out.line(if context.out.json {
             json!({
@@ -99,8 +109,9 @@ fn shown(mask: &mut Mask, event: &Event) -> Result<(String, String), Error> {
 impl ImportLog {
     pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
         let began = Instant::now();
+        input::check(&self.file, "import");
         let exported = Exported::open(&self.file)?;
-        let stop: std::sync::Arc<AtomicBool> = stop_flag()?;
+        let stop = stop_flag()?;
         let bar = output::progress(Some(0), "events");
         let taken = take_over(&exported, exported.recording_from(), &self.into, &stop, &mut |note| {
             if let Note::Progress { at, source, .. } = note {

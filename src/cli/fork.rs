@@ -6,7 +6,9 @@ use serde_json::json;
 use super::{
     Context, Ended,
     apply::Apply,
+    input,
     output::{self, number},
+    signals::stop_flag,
 };
 use crate::{
     Error, StoreUrl,
@@ -34,10 +36,14 @@ pub(crate) struct Fork {
 
 impl Fork {
     pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
+        if let Some(file) = &self.apply {
+            input::check(file, "fork");
+        }
+        let stop = stop_flag()?;
         let store = context.open_to_read()?;
         let bar = output::progress(Some(store.head()?.0), "events");
         let skip = self.skip.unwrap_or_default();
-        let forked = fork(&store, self.at, &skip, &self.into, &mut |at| bar.set_position(at.0));
+        let forked = fork(&store, self.at, &skip, &self.into, &stop, &mut |at| bar.set_position(at.0));
         bar.finish_and_clear();
         let Forked { through, head, left_out } = forked?;
         if context.out.json {

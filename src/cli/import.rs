@@ -6,6 +6,7 @@ use serde_json::json;
 use super::{
     Context, Ended,
     export::ImportLog,
+    input,
     output::{self, BAD, number},
 };
 use crate::{
@@ -13,6 +14,7 @@ use crate::{
     command::CommandOptions,
     engine::Request,
     meilisearch::{self, DumpError},
+    show::visible::visible,
     store::QueuedAnswer,
 };
 
@@ -58,6 +60,7 @@ impl Import {
 
 impl Meilisearch {
     fn run(self, context: &Context) -> Result<Ended, Error> {
+        input::check(&self.file, "import");
         let file =
             File::open(&self.file).map_err(|error| output::io(&format!("opening {}", self.file.display()), error))?;
         let store = context.open()?;
@@ -112,7 +115,7 @@ impl Meilisearch {
         match task {
             Ok(task) => {
                 let uid = task.task_uid;
-                let reason = format!("import of {}", self.file.display());
+                let reason = format!("import of {}", visible(&self.file.display().to_string()));
                 let options = CommandOptions { reason: Some(reason.into()), ..CommandOptions::default() };
                 waiting.push((uid, store.queue(Request::one(Box::new(task), options))?));
             }

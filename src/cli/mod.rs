@@ -44,8 +44,17 @@ mod wait;
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory, Parser, Subcommand};
+use tasklog_log::StoreError;
 
-use crate::{Access, Error, OpenOptions, StoreUrl, TaskStore, cli::output::Output, show::mask, wire::ErrorBody};
+use crate::{
+    Access, Error, OpenOptions, StoreUrl, TaskStore,
+    cli::output::Output,
+    show::{
+        mask,
+        visible::{visible, visible_json},
+    },
+    wire::ErrorBody,
+};
 
 /// An event-sourced task registry: every change is an event in a log, every table a replay away.
 #[derive(Parser)]
@@ -169,12 +178,26 @@ pub(crate) struct Context {
 impl Context {
     /// Opens the store for commands.
     pub(crate) fn open(&self) -> Result<TaskStore, Error> {
+        self.refuse_folder()?;
         TaskStore::open_with(&self.url, OpenOptions::default())
     }
 
     /// Opens the store for queries.
     pub(crate) fn open_to_read(&self) -> Result<TaskStore, Error> {
+        self.refuse_folder()?;
         TaskStore::open_with(&self.url, OpenOptions { access: Access::Read, ..OpenOptions::default() })
+    }
+}
+
+impl Context {
+    /// SQLite's own words for it are those of a broken disk.
+    pub(crate) fn refuse_folder(&self) -> Result<(), Error> {
+        match &self.url {
+            StoreUrl::Sqlite(path) if path.is_dir() => {
+                Err(StoreError::unavailable(format!("{} is a folder, not a store", path.display())).into())
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -201,17 +224,28 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Ends the program because its command line was wrong, with the usage of the verb.
+pub(crate) fn usage(verb: &str, why: &str) -> ! {
+    let mut program = Cli::command();
+    program.build();
+    let why = why.split('\n').map(visible).collect::<Vec<_>>().join("\n");
+    match program.find_subcommand_mut(verb) {
+        Some(verb) => verb.error(clap::error::ErrorKind::ValueValidation, why).exit(),
+        None => program.error(clap::error::ErrorKind::ValueValidation, why).exit(),
+    }
+}
+
 fn report(context: &Context, error: &Error) {
     if context.out.json {
         let body = serde_json::to_string(&ErrorBody::new(error)).unwrap_or_default();
-        eprintln!(r#"{{"error":{body}}}"#);
+        eprintln!(r#"{{"error":{}}}"#, visible_json(&body));
         return;
     }
     let text = match error {
         Error::Rejected(rejection) => rejection.to_string(),
         Error::Store(error) => error.full(),
     };
-    anstream::eprintln!("{}error:{} {text}", output::BAD.render(), output::BAD.render_reset());
+    output::say(&format!("{}error:{} {}", output::BAD.render(), output::BAD.render_reset(), visible(&text)));
 }
 
 fn run(verb: Verb, context: &Context) -> Result<Ended, Error> {
@@ -254,8 +288,10 @@ fn run(verb: Verb, context: &Context) -> Result<Ended, Error> {
         Verb::Bench(verb) => verb.run(context),
         Verb::Size(verb) => verb.run(context),
         Verb::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "tasklog", &mut std::io::stdout());
-            Ok(Ended::Well)
+            // Written to memory first: a reader that goes away would be a panic.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "tasklog", &mut script);
+            context.out.verbatim(String::from_utf8_lossy(&script).trim_end()).map(|()| Ended::Well)
         }
         Verb::Man { folder } => {
             std::fs::create_dir_all(&folder)

@@ -1,30 +1,71 @@
 use std::{
     borrow::Cow,
     io::{self, IsTerminal, Write},
+    sync::LazyLock,
     time::Duration,
 };
 
-use anstyle::{AnsiColor, Style};
 use comfy_table::{ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use tasklog_log::{Millis, StoreError};
 
-use crate::Error;
 pub(crate) use crate::show::number;
+use crate::{
+    Error,
+    show::visible::{visible, visible_json},
+};
 
 /// Something is wrong.
-pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
+pub(crate) const BAD: Style = Style("1;31");
 /// Something is right.
-pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
+pub(crate) const GOOD: Style = Style("32");
 /// A heading.
-pub(crate) const HEAD: Style = Style::new().bold();
+pub(crate) const HEAD: Style = Style("1");
 /// What can be passed over.
-pub(crate) const FAINT: Style = Style::new().dimmed();
+pub(crate) const FAINT: Style = Style("2");
 
 /// The longest text in a cell of a human table, in characters: a SHA-256 in hex fits.
 const CELL_CHARS_MAX: usize = 64;
 /// How often a progress bar is drawn.
 const DRAW_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How the program styles a text of its own. What [`Style::render`] gives becomes an escape sequence when it is written, and
+/// nothing else does: it begins with a mark that no stored text can know.
+#[derive(Clone, Copy)]
+pub(crate) struct Style(&'static str);
+
+/// Begins a style in a text that is yet to be written.
+static MARK: LazyLock<String> = LazyLock::new(|| format!("\u{1b}{}:", hex::encode(rand::random::<[u8; 16]>())));
+
+impl Style {
+    /// Begins it.
+    pub(crate) fn render(self) -> String {
+        format!("{}{}m", *MARK, self.0)
+    }
+
+    /// Ends it.
+    pub(crate) fn render_reset(self) -> String {
+        format!("{}0m", *MARK)
+    }
+}
+
+/// A text with its styles, and with everything else that a terminal would obey written out.
+fn painted(text: &str) -> Cow<'_, str> {
+    let Some((first, rest)) = text.split_once(&**MARK) else { return visible(text) };
+    let mut painted = visible(first).into_owned();
+    for part in rest.split(&**MARK) {
+        let (style, text) = part.split_once('m').unwrap_or(("0", part));
+        painted.push_str(&format!("\u{1b}[{style}m{}", visible(text)));
+    }
+    painted.into()
+}
+
+/// Tells a person something on standard error, a line for each of the text's own.
+pub(crate) fn say(text: &str) {
+    for line in text.split('\n') {
+        anstream::eprintln!("{}", painted(line));
+    }
+}
 
 /// How a verb writes.
 #[derive(Clone, Copy)]
@@ -40,10 +81,21 @@ impl Output {
         Self { json, show_sensitive }
     }
 
-    /// A line to standard output.
+    /// A line to standard output: JSON, or a text for people, in which what a terminal would obey is written out.
     pub(crate) fn line(&self, text: impl AsRef<str>) -> Result<(), Error> {
+        let text = text.as_ref();
+        self.verbatim(&if self.json { visible_json(text) } else { painted(text) })
+    }
+
+    /// Text for people that the program has laid out in lines itself.
+    pub(crate) fn lines(&self, text: &str) -> Result<(), Error> {
+        text.split('\n').try_for_each(|line| self.line(line))
+    }
+
+    /// Text that is meant to be kept as it is, and its line end.
+    pub(crate) fn verbatim(&self, text: &str) -> Result<(), Error> {
         let mut out = anstream::stdout().lock();
-        out.write_all(text.as_ref().as_bytes())
+        out.write_all(text.as_bytes())
             .and_then(|()| out.write_all(b"\n"))
             .map_err(|error| io("writing to standard output", error))
     }
@@ -56,14 +108,14 @@ impl Output {
         let mut table = Table::new();
         table.set_content_arrangement(ContentArrangement::Disabled);
         table.load_style(presets::NOTHING);
-        table.set_header(header);
+        table.set_header(header.iter().map(|name| visible(name)));
         for row in rows {
-            table.add_row(row.iter().map(|cell| cut(cell).into_owned()).collect::<Vec<_>>());
+            table.add_row(row.iter().map(|cell| cut(&visible(cell)).into_owned()).collect::<Vec<_>>());
         }
         // Styled afterwards: escape codes would count as columns.
         let text = table.trim_fmt();
         let (head, rest) = text.split_once('\n').unwrap_or((&text, ""));
-        self.line(format!("{}{head}{}\n{rest}", HEAD.render(), HEAD.render_reset()))
+        self.lines(&format!("{}{head}{}\n{rest}", HEAD.render(), HEAD.render_reset()))
     }
 }
 

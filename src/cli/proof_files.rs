@@ -1,6 +1,6 @@
 //! Files of checkpoints, proofs and keys, read while the command line is parsed: one that is malformed is wrong usage.
 
-use std::{fs::File, io::Read, path::Path};
+use std::{fmt::Display, fs::File, io::Read};
 
 use tasklog_log::note::{Note, PrivateKey, TreeHead, VerifierKey};
 
@@ -8,7 +8,7 @@ use super::{
     Context,
     output::{self, BAD},
 };
-use crate::{Error, proof::Proof};
+use crate::{Error, proof::Proof, show::visible::visible};
 
 /// The longest file that is read: a payload has up to 16 MiB, a third more in base64.
 const FILE_BYTES_MAX: u64 = 64 << 20;
@@ -20,6 +20,11 @@ pub(crate) struct CheckpointFile {
     pub(crate) stated: TreeHead,
 }
 
+/// Why a file cannot be used, in the words that parsing it gave: some of them may be the file's.
+fn wrong(path: &str, why: impl Display) -> String {
+    visible(&format!("{path}: {why}")).into_owned()
+}
+
 fn text(path: &str) -> Result<String, String> {
     let read = || {
         let mut text = String::new();
@@ -27,25 +32,25 @@ fn text(path: &str) -> Result<String, String> {
         raw.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
         Ok::<_, std::io::Error>(text)
     };
-    read().map_err(|error| format!("reading {path}: {error}"))
+    read().map_err(|error| wrong(&format!("reading {path}"), error))
 }
 
 pub(crate) fn checkpoint(path: &str) -> Result<CheckpointFile, String> {
-    let note: Note = text(path)?.parse().map_err(|error| format!("{path}: {error}"))?;
-    let stated = note.text().parse().map_err(|error| format!("{path}: {error}"))?;
+    let note: Note = text(path)?.parse().map_err(|error| wrong(path, error))?;
+    let stated = note.text().parse().map_err(|error| wrong(path, error))?;
     Ok(CheckpointFile { note, stated })
 }
 
 pub(crate) fn proof(path: &str) -> Result<Proof, String> {
-    Proof::parse(&text(path)?).map_err(|error| format!("{path}: {error}"))
+    Proof::parse(&text(path)?).map_err(|error| wrong(path, error))
 }
 
 pub(crate) fn private_key(path: &str) -> Result<PrivateKey, String> {
-    text(path)?.trim_end().parse().map_err(|error| format!("{path}: {error}"))
+    text(path)?.trim_end().parse().map_err(|error| wrong(path, error))
 }
 
 pub(crate) fn verifier_key(key: &str) -> Result<VerifierKey, String> {
-    key.trim().parse().map_err(|error: tasklog_log::note::KeyError| error.to_string())
+    key.trim().parse().map_err(|error: tasklog_log::note::KeyError| visible(&error.to_string()).into_owned())
 }
 
 /// What is known of a checkpoint's signatures, in a few words; the reason if the key did not sign it.
@@ -73,13 +78,4 @@ pub(crate) fn refused(context: &Context, why: &str) -> Result<(), Error> {
         return context.out.line(serde_json::json!({ "ok": false, "why": why }).to_string());
     }
     context.out.line(format!("{}✗{} {why}", BAD.render(), BAD.render_reset()))
-}
-
-/// Writes a file's text, or to standard output.
-pub(crate) fn write(context: &Context, out: Option<&Path>, text: &str) -> Result<(), Error> {
-    match out {
-        None => context.out.line(text.trim_end_matches('\n')),
-        Some(path) => std::fs::write(path, format!("{}\n", text.trim_end_matches('\n')))
-            .map_err(|error| output::io(&format!("writing {}", path.display()), error)),
-    }
 }

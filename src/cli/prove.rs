@@ -4,12 +4,14 @@ use clap::Args;
 use tasklog_log::{Position, merkle::Tree, note::TreeHead};
 
 use super::{
-    Context, Ended,
+    Context, Ended, output,
     proof_files::{self, CheckpointFile, refused},
 };
 use crate::{
     Error, Rejection,
+    beside::Beside,
     proof::{ConsistencyProof, InclusionProof, Proof},
+    show::visible::visible_json,
 };
 
 /// Write a proof that an event is in the log, or that the log only grew since a checkpoint.
@@ -27,7 +29,7 @@ pub(crate) struct Prove {
     /// Prove that everything this older checkpoint covers is unchanged
     #[arg(long, value_name = "CHECKPOINTFILE", value_parser = proof_files::checkpoint, conflicts_with = "position")]
     consistency: Option<CheckpointFile>,
-    /// Where to write the proof; standard output if not given
+    /// Where to write the proof, which must not be there; that of an event only its owner may read. Standard output if not given
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
@@ -37,7 +39,16 @@ impl Prove {
         let store = context.open_to_read()?;
         match store.with_tree(|tree| self.make(tree))? {
             Ok(proof) => {
-                proof_files::write(context, self.out.as_deref(), &proof.to_json())?;
+                let text = visible_json(&proof.to_json()).into_owned();
+                match &self.out {
+                    None => context.out.verbatim(&text)?,
+                    Some(path) => {
+                        let beside = Beside::begin(path)?.private(matches!(proof, Proof::Inclusion(_)));
+                        std::fs::write(beside.file(), format!("{text}\n"))
+                            .map_err(|error| output::io(&format!("writing {}", path.display()), error))?;
+                        beside.place()?;
+                    }
+                }
                 Ok(Ended::Well)
             }
             Err(why) => {

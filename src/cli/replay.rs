@@ -121,7 +121,8 @@ impl Replay {
                     context.out.line(line)?;
                 }
             }
-            context.out.line(fields::faint(format!("\n{}", stepper.prompt())))?;
+            context.out.line("")?;
+            context.out.line(fields::faint(stepper.prompt()))?;
             match stepper.press(pressed(term.read_key().map_err(failed)?)) {
                 Turn::Stay => {}
                 Turn::Quit => return Ok(()),

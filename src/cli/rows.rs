@@ -149,7 +149,7 @@ impl Ask {
             .map_err(|error| Rejection::invalid(format!("{}: arguments: {error}", self.name)))?;
         let store = self.as_of.open(context)?;
         let value = ask::ask(&store, &self.name, args, &mut Mask::new(context.out.show_sensitive))?.value;
-        context.out.line(if context.out.json { value.to_string() } else { format!("{value:#}") })?;
+        context.out.lines(&if context.out.json { value.to_string() } else { format!("{value:#}") })?;
         Ok(Ended::Well)
     }
 }

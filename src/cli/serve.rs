@@ -1,8 +1,8 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Args, CommandFactory, error::ErrorKind};
+use clap::Args;
 
-use super::{Cli, Context, Ended, log_filter, output, serve_log::LogArgs, serve_parts::DeploymentArgs};
+use super::{Context, Ended, log_filter, output, serve_log::LogArgs, serve_parts::DeploymentArgs, usage};
 use crate::{
     Access, Error, OpenOptions,
     serve::{self, Limits, ReplicaBounds, ServeError, Settings, TlsFiles, TokenFiles, TokenSource},
@@ -149,7 +149,7 @@ impl Serve {
     pub(crate) fn run(self, context: &Context) -> Result<Ended, Error> {
         let _saying = self.log.begin(log_filter());
         if let Err(why) = self.deployment.refuse() {
-            Cli::command().error(ErrorKind::ValueValidation, why).exit();
+            usage("serve", &why);
         }
         let access = if self.read_only { Access::Read } else { Access::Write };
         let options = OpenOptions { access, ..OpenOptions::default() };
@@ -169,7 +169,7 @@ impl Serve {
             Ok(()) => Ok(Ended::Well),
             Err(ServeError::Store(error)) => Err(error),
             Err(ServeError::System { doing, cause }) => Err(output::io(&doing, cause)),
-            Err(ServeError::Settings(why)) => Cli::command().error(ErrorKind::ValueValidation, why).exit(),
+            Err(ServeError::Settings(why)) => usage("serve", &why),
         }
     }
 }

@@ -16,3 +16,26 @@ pub(crate) fn stop_flag() -> Result<Arc<AtomicBool>, Error> {
     }
     Ok(stop)
 }
+
+/// Does something on a thread of its own once a signal asks to stop, for whoever waits for something else.
+#[cfg(unix)]
+pub(crate) fn on_stop(then: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+    use std::{io::Read, os::unix::net::UnixStream};
+    let failed = |error| output::io("listening for signals", error);
+    let (mut woken, wakes) = UnixStream::pair().map_err(failed)?;
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::low_level::pipe::register(signal, wakes.try_clone().map_err(failed)?).map_err(failed)?;
+    }
+    std::thread::spawn(move || {
+        if woken.read_exact(&mut [0]).is_ok() {
+            then();
+        }
+    });
+    Ok(())
+}
+
+/// Elsewhere the second signal ends who waits.
+#[cfg(not(unix))]
+pub(crate) fn on_stop(_then: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+    Ok(())
+}

@@ -95,7 +95,7 @@ impl Size {
         out.line("")?;
         logs(context, &file, redis.as_ref())?;
         let kept = format!("finished tasks kept for {} h", self.task_hours);
-        out.line(format!("\nAn SQLite file, by client writes a second, {kept}:"))?;
+        out.lines(&format!("\nAn SQLite file, by client writes a second, {kept}:"))?;
         let mib = |bytes: u64| number((bytes as f64 / MIB).ceil() as u64);
         let rows: Vec<_> = growth
             .iter()
@@ -103,9 +103,9 @@ impl Size {
             .collect();
         out.table(&["writes/s", "tables MiB", "log MiB a day"], &rows)?;
         let Some(deployments) = deployments else {
-            return out.line("\nRedis was not measured: give a server with --redis URL.").map(|()| Ended::Well);
+            return out.lines("\nRedis was not measured: give a server with --redis URL.").map(|()| Ended::Well);
         };
-        out.line(format!(
+        out.lines(&format!(
             "\nHours of log that fit {TOLERATED_PERCENT} % of maxmemory beside the tables, by client writes a second, {kept}:"
         ))?;
         let rates: Vec<_> = WRITES_PER_S.iter().map(|rate| format!("{rate}/s")).collect();

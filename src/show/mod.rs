@@ -5,6 +5,7 @@ pub(crate) mod events;
 pub(crate) mod info;
 pub(crate) mod mask;
 pub(crate) mod rows;
+pub(crate) mod visible;
 
 /// A number with its thousands apart.
 pub(crate) fn number(value: u64) -> String {

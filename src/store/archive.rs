@@ -39,6 +39,19 @@ pub(crate) fn open(url: &str) -> Result<Archive, StoreError> {
     Ok(archive)
 }
 
+/// Writes something to a place and removes it: a place that is remembered must not turn out to be none weeks later, when
+/// the first segment is due.
+pub(crate) fn try_writing(url: &str) -> Result<(), StoreError> {
+    let archive = open(url)?;
+    let name = format!("probe-{}", uuid::Uuid::now_v7().simple());
+    archive.blobs().put(&name, &mut &b"tasklog tries whether it can write here\n"[..])?;
+    // A place where nothing may be removed is a good one for an archive.
+    if let Err(error) = archive.blobs().delete(&name) {
+        tracing::warn!(error = error.full(), name, "what was written to try the archive's place cannot be removed");
+    }
+    Ok(())
+}
+
 /// Where the archive is, as the tables say; or, if they do not know, as the log says itself: a trim leaves there what it
 /// depends on.
 fn place(log: &dyn Log, view: &dyn View) -> Result<Option<String>, StoreError> {

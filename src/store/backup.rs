@@ -1,10 +1,11 @@
 //! Backups of a store in a file, and stores made of them.
 
 use std::{
-    fs::{self, File},
-    io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use rusqlite::{Connection, OpenFlags};
@@ -14,23 +15,33 @@ use tasklog_log::{
 };
 
 use super::{ReadSide, TaskStore, migrate, sqlite::of_file};
-use crate::rejection::{Error, Rejection};
-
-/// What a store's file becomes while it is being written.
-const INCOMPLETE: &str = ".incomplete";
+use crate::{
+    beside::Beside,
+    rejection::{Error, Rejection},
+};
 
 impl TaskStore {
     /// Writes a consistent copy of a store's file, as it is at one moment, while commands go on. The copy is durable when
-    /// this returns, and complete or not there.
+    /// this returns, complete or not there, and for its owner only.
     ///
     /// # Errors
     /// `invalid` for a store that is no file, and if there is something of this name; `unavailable`.
     pub fn backup(&self, to: &Path) -> Result<Checkpoint, Error> {
+        self.backup_until(to, &Arc::default())
+    }
+
+    /// The same; once `stop` is set it ends with nothing written.
+    ///
+    /// # Errors
+    /// As [`TaskStore::backup`]; `unavailable` if it was stopped.
+    pub fn backup_until(&self, to: &Path, stop: &Arc<AtomicBool>) -> Result<Checkpoint, Error> {
         let ReadSide::Sqlite(pool) = &self.inner.read else {
             let why = "only a store in a file is backed up like this: use tasklog copy, or the server's own backups";
             return Err(Rejection::invalid(why).into());
         };
-        whole_or_absent(to, |incomplete| copy_into(pool.path(), incomplete).and_then(|()| head_of(incomplete)))
+        whole_or_absent(to, true, |incomplete| {
+            copy_into(pool.path(), incomplete, stop).and_then(|()| head_of(incomplete))
+        })
     }
 }
 
@@ -41,6 +52,14 @@ impl TaskStore {
 /// `invalid` if there is something of this name, or for a replica's backup; `corrupt` for a file that is no store or is
 /// damaged; `unavailable`.
 pub fn restore(from: &Path, into: &Path, actor: &str) -> Result<AcceptedEpoch, Error> {
+    restore_until(from, into, actor, &Arc::default())
+}
+
+/// The same; once `stop` is set it ends with nothing written.
+///
+/// # Errors
+/// As [`restore`]; `unavailable` if it was stopped.
+pub fn restore_until(from: &Path, into: &Path, actor: &str, stop: &Arc<AtomicBool>) -> Result<AcceptedEpoch, Error> {
     if !from.exists() {
         return Err(Rejection::not_found(format!("there is no backup at {}", from.display())).into());
     }
@@ -52,8 +71,8 @@ pub fn restore(from: &Path, into: &Path, actor: &str) -> Result<AcceptedEpoch, E
         }
     }
     let reason = format!("restored from {}", from.display());
-    let accepted = whole_or_absent(into, |incomplete| {
-        copy_into(from, incomplete)?;
+    let accepted = whole_or_absent(into, false, |incomplete| {
+        copy_into(from, incomplete, stop)?;
         let conn = Connection::open(incomplete)?;
         let found = migrate::applied(&conn).map_err(|error| of_file(from, error))?;
         if found.is_none() {
@@ -78,42 +97,36 @@ pub fn restore(from: &Path, into: &Path, actor: &str) -> Result<AcceptedEpoch, E
     Ok(accepted)
 }
 
-/// Writes a file under a name of its own, syncs it, and gives it its name unless there is one.
-fn whole_or_absent<T>(to: &Path, write: impl FnOnce(&Path) -> Result<T, StoreError>) -> Result<T, Error> {
-    let taken = || Error::from(Rejection::already_exists(format!("{} is there already", to.display())));
-    if to.exists() {
-        return Err(taken());
-    }
-    let failed =
-        |doing: &str, error: io::Error| StoreError::unavailable_because(format!("{doing} {}", to.display()), error);
-    let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // In the same folder, so that it can be renamed; it goes with this value.
-    let scratch = tempfile::Builder::new().prefix(INCOMPLETE).tempdir_in(folder);
-    let scratch = scratch.map_err(|error| failed("making a folder beside", error))?;
-    let incomplete = scratch.path().join("store.db");
-    let written = write(&incomplete)?;
-    File::open(&incomplete).and_then(|file| file.sync_all()).map_err(|error| failed("syncing", error))?;
-    match fs::hard_link(&incomplete, to) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(taken()),
-        Err(error) => return Err(failed("writing", error).into()),
-    }
-    if cfg!(unix) {
-        File::open(folder)
-            .and_then(|folder| folder.sync_all())
-            .map_err(|error| failed("syncing the folder of", error))?;
-    }
+/// Writes a file that appears under its name when it is complete. A store's own file has the permissions that SQLite gives.
+fn whole_or_absent<T>(
+    to: &Path,
+    private: bool,
+    write: impl FnOnce(&Path) -> Result<T, StoreError>,
+) -> Result<T, Error> {
+    let beside = Beside::begin(to)?.private(private);
+    let written = write(&beside.file())?;
+    beside.place()?;
     Ok(written)
 }
 
-/// A consistent copy of a database into a file that is not there.
-fn copy_into(from: &Path, to: &Path) -> Result<(), StoreError> {
+/// Instructions of SQLite between two looks at whether to stop: some tens of microseconds.
+const LOOK_INSTRUCTIONS: i32 = 1_000;
+
+/// A consistent copy of a database into a file that is not there, unless it is stopped.
+fn copy_into(from: &Path, to: &Path, stop: &Arc<AtomicBool>) -> Result<(), StoreError> {
     // Nothing is written to it, but a connection for reading only could not write anywhere else either.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(from, flags).map_err(|error| of_file(from, error.into()))?;
+    let mut conn = Connection::open_with_flags(from, flags).map_err(|error| of_file(from, error.into()))?;
+    let asked = Arc::clone(stop);
+    conn.progress_handler(LOOK_INSTRUCTIONS, Some(move || asked.load(Ordering::Acquire)))?;
     let name = to.to_str().ok_or_else(|| StoreError::unavailable(format!("{} is not UTF-8", to.display())))?;
-    conn.execute("VACUUM INTO ?1", [name]).map_err(|error| of_file(from, error.into()))?;
-    Ok(())
+    match conn.execute("VACUUM INTO ?1", [name]) {
+        Ok(_) => Ok(()),
+        Err(_) if stop.load(Ordering::Acquire) => {
+            Err(StoreError::unavailable(format!("copying {} was stopped: nothing of it is left", from.display())))
+        }
+        Err(error) => Err(of_file(from, error.into())),
+    }
 }
 
 fn head_of(path: &Path) -> Result<Checkpoint, StoreError> {

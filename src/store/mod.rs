@@ -29,7 +29,7 @@ mod turn;
 mod url;
 
 pub use at::{Differed, ParseWhenError, Scope, When};
-pub use backup::restore;
+pub use backup::{restore, restore_until};
 pub use epoch::Epoch;
 pub(crate) use lock::OpenElsewhere;
 pub use marker::Following;

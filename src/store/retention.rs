@@ -89,7 +89,7 @@ impl TaskStore {
     ///
     /// # Errors
     /// `invalid` for what names no place, and if a trimmed log's archive would be given up, or exchanged for one that does not
-    /// have what was trimmed; `read_only`; the store's.
+    /// have what was trimmed; `unavailable` for a place that cannot be written; `read_only`; the store's.
     pub fn set_archive(&self, place: Option<&str>) -> Result<(), Error> {
         let url = place.map(place_name).transpose()?;
         let (facts, info) = self.inner.read.with_hot(|log, view| Ok((Facts::read(view)?, log.info()?)))?;
@@ -108,6 +108,9 @@ impl TaskStore {
                     format!("the log was trimmed: events 1 to {needed} are in its archive alone, and not at {there}");
                 return Err(Rejection::invalid(why).into());
             }
+        }
+        if let Some(url) = &url {
+            archive::try_writing(url)?;
         }
         self.run_blocking(SetPlace { subject: ARCHIVE.into(), url }, CommandOptions::default())?;
         Ok(())

@@ -30,6 +30,8 @@ impl FromStr for StoreUrl {
     type Err = ParseUrlError;
     fn from_str(text: &str) -> Result<Self, ParseUrlError> {
         match text.split_once(':') {
+            // SQLite's name for a store in memory: here it would be a file of that name.
+            Some(("sqlite", ":memory:")) => Err(ParseUrlError::Unknown(text.into())),
             Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(path.trim_start_matches("//").into())),
             Some(("memory", "")) => Ok(Self::Memory),
             Some(("redis" | "rediss", _)) => Ok(Self::Redis(Box::new(text.parse()?))),

@@ -20,7 +20,7 @@ fn url(folder: &tempfile::TempDir, name: &str) -> StoreUrl {
 
 fn forked(single: &Single, at: Option<When>, skip: &str, into: &StoreUrl) -> Result<TaskStore, Error> {
     let skip = if skip.is_empty() { Skip::default() } else { skip.parse().unwrap() };
-    fork(single.store(), at, &skip, into, &mut |_| {})?;
+    fork(single.store(), at, &skip, into, &false.into(), &mut |_| {})?;
     let fork = TaskStore::open_with(into, tasklog::OpenOptions::default())?;
     let report = fork.verify(|_| {})?;
     assert!(report.findings.is_empty(), "{:#?}", report.findings);

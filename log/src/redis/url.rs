@@ -183,8 +183,13 @@ impl FromStr for RedisUrl {
             sentinel: None,
             tls_ca: None,
         };
+        let mut said = Vec::new();
         for option in options.split('&').filter(|option| !option.is_empty()) {
             let (name, value) = option.split_once('=').unwrap_or((option, ""));
+            if said.contains(&name) {
+                return wrong(format!("option {name:?} stands twice"));
+            }
+            said.push(name);
             url.set(name, decoded(value, name)?)?;
         }
         let port = if url.sentinel.is_some() { SENTINEL_PORT_DEFAULT } else { PORT_DEFAULT };

@@ -123,11 +123,12 @@ fn closed(properties: &Value, required: &Value) -> Value {
 
 /// These members, and what every command and transaction may be told.
 fn with_options(mut properties: Value) -> Value {
-    let text = json!({ "type": ["string", "null"], "maxLength": META_BYTES_MAX });
+    let text = json!({ "type": ["string", "null"], "maxLength": META_BYTES_MAX, "pattern": r"^[^\x00-\x1f\x7f-\x9f]*$" });
     for name in ["actor", "reason", "request_id"] {
         properties[name] = text.clone();
     }
     properties["command_id"] = uuid(json!(["string", "null"]));
+    properties["command_id"]["not"] = json!({ "const": uuid::Uuid::nil() });
     let term = json!({ "type": "integer", "minimum": i64::MIN, "maximum": i64::MAX });
     let mut lease = closed(&json!({ "scope": { "type": "string" }, "term": term }), &json!(["scope", "term"]));
     lease["type"] = json!(["object", "null"]);

@@ -21,6 +21,7 @@ pub struct Register {
     /// The task id; minted as `mtask-<uuid>` if absent.
     pub miroir_id: Option<String>,
     /// Node id -> node task UID; may be empty before the dispatch.
+    #[serde(deserialize_with = "text::unique_keys")]
     pub node_tasks: BTreeMap<String, u64>,
     /// Index of the write.
     pub index_uid: Option<String>,
