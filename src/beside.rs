@@ -8,7 +8,10 @@ use std::{
 
 use tasklog_log::StoreError;
 
-use crate::rejection::{Error, Rejection};
+use crate::{
+    private::private_folder,
+    rejection::{Error, Rejection},
+};
 
 /// In a folder of what is being written: locked by the process that writes it.
 const IN_USE: &str = "in-use";
@@ -34,7 +37,7 @@ impl<'t> Beside<'t> {
         let failed = |error| failed("making a folder beside", to, error);
         let prefix = format!(".{}.incomplete-", to.file_name().unwrap_or_default().to_string_lossy());
         remove_left(parent(to), &prefix).map_err(failed)?;
-        let folder = tempfile::Builder::new().prefix(&prefix).tempdir_in(parent(to)).map_err(failed)?;
+        let folder = private_folder(&prefix, Some(parent(to))).map_err(failed)?;
         // Nobody sees it under its name before it is locked.
         let begun = folder.path().join("begun");
         let in_use = File::create_new(&begun).map_err(failed)?;

@@ -16,7 +16,7 @@ pub use self::{
     decide::Decided,
     finish::Finished,
     reply::{Answers, AnyReply},
-    request::{Request, TRANSACT_COMMANDS_MAX},
+    request::{Request, Stream, TRANSACT_COMMANDS_MAX},
 };
 
 use std::sync::{Arc, atomic::AtomicI64};

@@ -97,6 +97,7 @@ pub mod keep;
 mod last_event;
 pub mod meilisearch;
 pub mod meters;
+mod private;
 pub mod proof;
 mod provisional;
 pub mod query;

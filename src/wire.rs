@@ -97,7 +97,10 @@ pub fn parse(text: &str) -> Result<ParsedLine, Rejection> {
         command_id: line.command_id.map(command_id).transpose()?,
         lease: line.lease.map(|lease| lease.parse("lease")).transpose()?,
     };
-    Ok(ParsedLine { request: Request { commands, transact, options, at: None, earlier: None, ordered: false }, at_ms })
+    Ok(ParsedLine {
+        request: Request { commands, transact, options, at: None, earlier: None, ordered: false, stream: None },
+        at_ms,
+    })
 }
 
 /// The id that a caller gives. One that forgot to mint it would be answered with the first outcome for everything it does.

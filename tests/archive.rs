@@ -376,6 +376,18 @@ fn archive_and_trim_go_on_after_they_were_killed_at_any_moment() {
 }
 
 #[test]
+fn segments_so_small_that_their_list_outgrows_them_are_refused() {
+    let on = On::file();
+    on.apply(&lines(1_050));
+    for size in ["0", "1", "2", "3"] {
+        let archive = ["archive", "--to", &on.to(), "--all", "--segment-events", size];
+        on.run(&archive).with(1).says(&["events would become", "at most 1,000 are made at once: say 4 or more"]);
+    }
+    assert_eq!(on.json(&["info"])["archive"], Value::Null);
+    on.run(&["archive", "--to", &on.to(), "--all", "--segment-events", "4"]).with(0);
+}
+
+#[test]
 fn a_file_is_archived_beside_its_writer_and_whoever_would_trim_is_told_what_to_do() {
     let on = On::file();
     on.apply(&lines(20));

@@ -115,6 +115,25 @@ fn a_full_disk_loses_nothing_that_was_acknowledged_and_can_be_left_behind() {
 }
 
 #[test]
+fn behind_a_line_that_the_store_could_not_write_no_line_of_the_stream_is_done() {
+    const LINES: usize = 30_000;
+    for kib in [2_000, 3_000, 4_000] {
+        let store = Store::new();
+        let lines: String = (1..=LINES).map(|at| register(&format!("t{at}")) + "\n").collect();
+        let ended = run(with_room(&store, kib), lines.as_bytes()).with(3);
+        let acknowledged = ended.json().iter().filter(|answer| answer["ok"] == true).count();
+        let mut done: Vec<usize> = store
+            .json(["list", "tasks", "--limit", "1000000"])
+            .iter()
+            .map(|task| task["miroir_id"].as_str().unwrap()[1..].parse().unwrap())
+            .collect();
+        done.sort_unstable();
+        assert!(done.len() >= acknowledged && done.len() < LINES, "{kib} KiB: {acknowledged} of {}", done.len());
+        assert_eq!(done, (1..=done.len()).collect::<Vec<_>>(), "{kib} KiB: a hole");
+    }
+}
+
+#[test]
 fn a_file_that_may_not_be_written_answers_queries_and_takes_no_commands() {
     let store = tasks();
     fs::set_permissions(store.path(), fs::Permissions::from_mode(0o444)).unwrap();

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     Error, OpenOptions, Rejection, StoreUrl, TaskStore,
-    engine::AnyReply,
+    engine::{AnyReply, Stream},
     show::visible::visible_json,
     store::{QueuedAnswer, RECORDING_FROM, Recording},
     wire::{self, ParsedLine},
@@ -82,6 +82,7 @@ impl Apply {
         let began = Instant::now();
         let (sender, answers) = sync_channel(LINES_AHEAD_MAX);
         let strict = self.strict;
+        let stream = Stream::default();
         let tally = thread::scope(|scope| {
             let tally = scope.spawn(move || collect(&answers, quiet, strict));
             while let Some(line) = first.take().map_or_else(|| next(&mut lines, &stop), |line| Ok(Some(line)))? {
@@ -89,7 +90,7 @@ impl Apply {
                 if is_blank(&line) {
                     continue;
                 }
-                let sent = send(&store, number, line, recording);
+                let sent = send(&store, &stream, number, line, recording);
                 let stop = strict && sent.malformed;
                 // The collector ends early when the store fails or the reader of its output went away.
                 if sender.send(sent).is_err() || stop {
@@ -165,13 +166,14 @@ fn say_clock(recording: Option<Recording>, created: bool, first: Option<&Line>) 
     }
 }
 
-fn send(store: &TaskStore, number: u64, line: Line, recording: Option<Recording>) -> Sent {
+fn send(store: &TaskStore, stream: &Stream, number: u64, line: Line, recording: Option<Recording>) -> Sent {
     let parsed = match line {
         Line::Text(text) => wire::parse(&text),
         Line::Bad(why) => Err(Rejection::invalid(why)),
     };
     match parsed {
         Ok(ParsedLine { mut request, at_ms }) => {
+            request.stream = Some(stream.clone());
             request.at = recording.zip(at_ms).map(|(recording, at)| recording.from.saturating_add(at));
             let name = request.commands.first().map_or("", |command| command.name());
             let commands = request.commands.len() as u64;

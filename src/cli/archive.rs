@@ -18,6 +18,9 @@ use crate::{
     store::{Bound, Keep, OpenElsewhere, archive},
 };
 
+/// Segments smaller than usual that one call makes.
+const SEGMENTS_AT_ONCE: u64 = 1_000;
+
 /// Seal the log into segments at another place, or verify these.
 ///
 /// A segment has whole commits, compressed, with a digest; it is never changed. Whole segments of N events are sealed, and
@@ -38,6 +41,31 @@ pub(crate) struct Archive {
     /// Read every segment against its digest and every event against its checksum
     #[arg(long, conflicts_with_all = ["all", "segment_events"])]
     verify: bool,
+}
+
+impl Archive {
+    /// Every segment is listed in a manifest that is written again with the next one: many small ones take far longer, and
+    /// far more room while they are made, than their events.
+    fn check_segments(&self, store: &TaskStore) -> Result<(), Error> {
+        let events = events_of(store)?;
+        let segments = events / (self.segment_events as u64).max(1);
+        if self.segment_events >= SEGMENT_EVENTS_DEFAULT || segments <= SEGMENTS_AT_ONCE {
+            return Ok(());
+        }
+        let least = number(events.div_ceil(SEGMENTS_AT_ONCE));
+        let (events, segments) = (number(events), number(segments));
+        Err(Rejection::invalid(format!(
+            "--segment-events {}: {events} events would become {segments} segments, at most {} are made at once: say {least} or more",
+            self.segment_events,
+            number(SEGMENTS_AT_ONCE),
+        ))
+        .into())
+    }
+}
+
+/// Events that the log itself has.
+fn events_of(store: &TaskStore) -> Result<u64, Error> {
+    store.read(|log, _| Ok((log.head()?.position.0 + 1).saturating_sub(log.first()?.0)))
 }
 
 /// Remove from the log what the archive and a snapshot have, oldest events first.
@@ -90,6 +118,7 @@ impl Archive {
             return verify(context, &url);
         }
         let mut store = context.open_to_read()?;
+        self.check_segments(&store)?;
         let mut not_remembered = None;
         if store.retention()?.archive.as_deref() != Some(&url) {
             match context.open() {

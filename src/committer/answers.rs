@@ -6,9 +6,9 @@ use super::{Answer, Waiting};
 /// of one runtime are woken from within it, by one task for all of them.
 pub(super) fn answer_all(decided: Vec<(Waiting, Answer)>) {
     let mut groups: Vec<(Handle, Answers)> = Vec::new();
-    for (Waiting { answer: caller, runtime, busy, .. }, answer) in decided {
+    for (Waiting { answer: caller, runtime, place, busy, .. }, answer) in decided {
         // Before its caller can know, so that a lone one finds the way free when it comes back.
-        drop(busy);
+        drop((place, busy));
         let Some(runtime) = runtime else {
             // A caller that went away does not want to know.
             let _ = caller.send(answer);

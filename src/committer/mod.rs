@@ -26,7 +26,7 @@ use tokio::{
 use self::{job::QueuedJob, writer::Writer};
 use crate::{
     backend::Backend,
-    engine::{AnyReply, Engine, Request},
+    engine::{AnyReply, Engine, Request, Stream},
     rejection::Error,
 };
 
@@ -49,7 +49,35 @@ struct Waiting {
     attempts: usize,
     /// Since when it has been put off.
     put_off: Option<Instant>,
+    place: Place,
     busy: Busy,
+}
+
+/// A request's place in its caller's stream. Unless it says that its request came to an answer of its own, what stands behind
+/// it in the stream is refused: also after a panic.
+struct Place(Option<Stream>);
+
+impl Place {
+    /// The request has this answer.
+    fn answered(&mut self, answer: &Answer) {
+        if !matches!(answer, Err(Error::Store(_))) {
+            self.0 = None;
+        }
+    }
+
+    /// # Errors
+    /// Why the request is not to be carried out.
+    fn check(&self) -> Result<(), StoreError> {
+        self.0.as_ref().map_or(Ok(()), Stream::check)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(stream) = &self.0 {
+            stream.fail();
+        }
+    }
 }
 
 /// What stands in the queue.
@@ -159,6 +187,7 @@ impl Committer {
     fn waiting(&self, request: Request) -> (Waiting, Pending) {
         let (sender, answer) = oneshot::channel();
         let busy = Busy::new(&self.busy);
+        let place = Place(request.stream.clone());
         let waiting = Waiting {
             request,
             before: None,
@@ -167,6 +196,7 @@ impl Committer {
             runtime: None,
             attempts: 0,
             put_off: None,
+            place,
             busy,
         };
         (waiting, Pending { answer, busy: Arc::clone(&self.busy) })

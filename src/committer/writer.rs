@@ -214,6 +214,10 @@ impl<B: Backend> Writer<B> {
         unsure: &mut Vec<Waiting>,
         later: &mut Vec<Waiting>,
     ) -> bool {
+        if let Err(error) = waiting.place.check() {
+            made.push(Made { waiting, item: None, answer: Some(Err(error.into())) });
+            return false;
+        }
         waiting.before = waiting.request.before_round();
         let mut outcome = self.engine.decide(&mut waiting.request);
         let ordered = waiting.request.ordered;
@@ -278,6 +282,9 @@ impl<B: Backend> Writer<B> {
                 }
                 (fate, _) => carried.extend(put_off(waiting, fate)),
             }
+        }
+        for (waiting, answer) in &mut answered {
+            waiting.place.answered(answer);
         }
         carried.extend(later.into_iter().filter_map(|waiting| put_off(waiting, Fate::Later)));
         // Taken from the end, so the oldest request goes first; what was carried before and found no room is older still.

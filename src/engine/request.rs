@@ -1,6 +1,11 @@
 //! What a caller wants of the engine: the request, as the wire and the store's handles make it.
 
-use tasklog_log::Millis;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use tasklog_log::{Millis, StoreError};
 
 use crate::{
     command::{AnyCommand, CommandOptions, ReplyMeta},
@@ -27,19 +32,53 @@ pub struct Request {
     /// Whether its caller sends others without waiting for the answer: they are decided, and stand in the log, in the
     /// order in which they came.
     pub(crate) ordered: bool,
+    /// The others that its caller sends without waiting for the answer: what follows one that the store could not carry out
+    /// is not carried out either.
+    pub stream: Option<Stream>,
+}
+
+/// What a caller sends in order without waiting for answers. Once the store could not carry out one of them, it refuses those
+/// behind it: they were sent for a state that did not come about, and what is in the log is always a beginning of the stream.
+#[derive(Clone, Debug, Default)]
+pub struct Stream(Arc<AtomicBool>);
+
+impl Stream {
+    /// One of them was not carried out.
+    pub(crate) fn fail(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// # Errors
+    /// `unavailable` once one of them was not carried out.
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        if !self.0.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        Err(StoreError::unavailable(
+            "a command before this one in the same stream was not carried out, and so this one is not either",
+        ))
+    }
 }
 
 impl Request {
     /// Several commands, decided in order as one commit.
     #[must_use]
     pub fn transact(commands: Vec<Box<dyn AnyCommand>>, options: CommandOptions) -> Self {
-        Self { commands, transact: true, options, at: None, earlier: None, ordered: false }
+        Self { commands, transact: true, options, at: None, earlier: None, ordered: false, stream: None }
     }
 
     /// One command.
     #[must_use]
     pub fn one(command: Box<dyn AnyCommand>, options: CommandOptions) -> Self {
-        Self { commands: vec![command], transact: false, options, at: None, earlier: None, ordered: false }
+        Self {
+            commands: vec![command],
+            transact: false,
+            options,
+            at: None,
+            earlier: None,
+            ordered: false,
+            stream: None,
+        }
     }
 
     /// The request as it is before a round that a clash may take back; none if a round changes nothing in it.
@@ -52,6 +91,7 @@ impl Request {
             at: self.at,
             earlier: self.earlier,
             ordered: self.ordered,
+            stream: self.stream.clone(),
         })
     }
 

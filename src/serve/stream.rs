@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     Error, Rejection, TaskStore,
+    engine::{Request, Stream},
     store::QueuedAnswer,
     wire::{self, answer_line},
 };
@@ -64,7 +65,15 @@ pub(crate) async fn answer(asked: &Asked, mut body: Body) -> Result<Answer, Prob
     };
     let (sent, answers) = mpsc::channel(IN_FLIGHT_MAX);
     let (chunks, receiver) = mpsc::channel(CHUNKS_MAX);
-    let reader = Reader { app: app.clone(), body, bytes: buffer.len() as u64, buffer, number: 0, sent };
+    let reader = Reader {
+        app: app.clone(),
+        body,
+        bytes: buffer.len() as u64,
+        buffer,
+        number: 0,
+        stream: Stream::default(),
+        sent,
+    };
     let reading = tokio::spawn(reader.run());
     tokio::spawn(write(app.clone(), answers, chunks, reading, permit));
     let body = Body::new(Channel(receiver));
@@ -87,6 +96,7 @@ struct Reader {
     buffer: BytesMut,
     bytes: u64,
     number: u64,
+    stream: Stream,
     sent: mpsc::Sender<Sent>,
 }
 
@@ -124,7 +134,7 @@ impl Reader {
             };
             self.number += 1;
             let number = self.number;
-            let answer = queue(store, number, text).await;
+            let answer = queue(store, &self.stream, number, text).await;
             // Nobody writes answers any more: the store failed, or the client is gone.
             if self.sent.send(Sent { number, answer }).await.is_err() {
                 return None;
@@ -197,10 +207,18 @@ impl Reader {
     }
 }
 
-async fn queue(store: &TaskStore, number: u64, text: Result<String, String>) -> Result<QueuedAnswer, Error> {
+async fn queue(
+    store: &TaskStore,
+    stream: &Stream,
+    number: u64,
+    text: Result<String, String>,
+) -> Result<QueuedAnswer, Error> {
     let parsed = text.map_err(Rejection::invalid).and_then(|text| wire::parse(&text));
     match parsed {
-        Ok(parsed) => store.enqueue(with_clock(store, parsed)).await,
+        Ok(parsed) => {
+            let request = Request { stream: Some(stream.clone()), ..with_clock(store, parsed) };
+            store.enqueue(request).await
+        }
         Err(mut rejection) => {
             rejection.message = format!("line {number}: {}", rejection.message);
             Err(rejection.into())
@@ -241,7 +259,7 @@ async fn write(
         chunk.extend_from_slice(answer_line(number, &answer).as_bytes());
         chunk.extend_from_slice(b"\n");
         if let Err(error @ Error::Store(_)) = &answer {
-            let message = "the store failed; lines after this one may still have been done";
+            let message = "the store failed; of the lines after this one, those of its own group commit may have been done, and none behind them";
             failed = Some(Ended { kind: error.kind(), message: message.into(), after_line: number });
             break;
         }

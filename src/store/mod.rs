@@ -497,7 +497,8 @@ impl TaskStore {
     }
 
     /// Queues a request, waiting for room: requests that one caller queues one after another are decided in that order,
-    /// and stand so in the log.
+    /// and stand so in the log. With a [`Stream`](crate::engine::Stream) of their own none of them is carried out behind one that the
+    /// store could not carry out.
     ///
     /// # Errors
     /// `read_only` or `unavailable`.

@@ -14,11 +14,21 @@ use tasklog_projections::{
 use tasklog_replay::{Moment, as_of::bury_dead};
 
 use super::{migrate, pool::Pool};
+use crate::private::private_folder;
 
-/// The file; it goes with this value.
+/// The file; it goes with this value. On Unix it has no name any more once it is open: whatever becomes of the process, nothing of it
+/// is left.
 pub(super) struct Scratch {
     conn: Connection,
-    _folder: tempfile::TempDir,
+    _folder: Option<tempfile::TempDir>,
+}
+
+fn folder(prefix: &str) -> Result<tempfile::TempDir, StoreError> {
+    private_folder(prefix, None).map_err(|error| {
+        let place = std::env::temp_dir();
+        let doing = format!("making a temporary folder in {} (TMPDIR names another place)", place.display());
+        StoreError::unavailable_because(doing, error)
+    })
 }
 
 impl Scratch {
@@ -27,10 +37,7 @@ impl Scratch {
     /// # Errors
     /// `unavailable` if no temporary file can be made.
     pub(super) fn new() -> Result<Self, StoreError> {
-        let folder = tempfile::Builder::new()
-            .prefix("tasklog-verify-")
-            .tempdir()
-            .map_err(|error| StoreError::unavailable_because("making a temporary folder", error))?;
+        let folder = folder("tasklog-verify-")?;
         let conn = connection::open(&folder.path().join("fresh.db"), Access::Write)?;
         // Nobody needs the scratch file after a crash.
         conn.pragma_update(None, "synchronous", 0)?;
@@ -38,7 +45,9 @@ impl Scratch {
         create_tables(&conn, 1)?;
         create_tables(&conn, 2)?;
         shadows(&conn)?;
-        Ok(Self { conn, _folder: folder })
+        // All of its files are open: the connection writes ahead, and has written.
+        let _folder = (!cfg!(unix)).then_some(folder);
+        Ok(Self { conn, _folder })
     }
 
     /// Throws away what is in the tables.
@@ -180,10 +189,7 @@ impl ScratchStore {
         moment: &Moment,
         fill: impl FnOnce(&mut SqliteView<'_>) -> Result<bool, StoreError>,
     ) -> Result<Self, StoreError> {
-        let folder = tempfile::Builder::new()
-            .prefix("tasklog-at-")
-            .tempdir()
-            .map_err(|error| StoreError::unavailable_because("making a temporary folder", error))?;
+        let folder = folder("tasklog-at-")?;
         let path = folder.path().join("past.db");
         let conn = connection::open(&path, Access::Write)?;
         // Nobody needs the scratch file after a crash.
@@ -215,5 +221,34 @@ impl ScratchStore {
     /// Opens a read-only connection that is nobody else's.
     pub(super) fn open(&self) -> Result<Connection, StoreError> {
         self.pool.open()
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn nobody_else_may_look_into_a_temporary_folder() {
+        let folder = folder("tasklog-test-").unwrap();
+        assert_eq!(folder.path().metadata().unwrap().permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn fresh_tables_have_no_name_that_a_killed_process_could_leave() {
+        let scratch = Scratch::new().unwrap();
+        let path: String =
+            scratch.conn.query_row("SELECT file FROM pragma_database_list", [], |row| row.get(0)).unwrap();
+        assert!(path.contains("tasklog-verify-") && !std::path::Path::new(&path).parent().unwrap().exists(), "{path}");
+        // It is written to and read from all the same, also beyond what memory holds of it.
+        let fill = "CREATE TABLE t (x TEXT);
+                    WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
+                    INSERT INTO t SELECT hex(randomblob(1000)) FROM n";
+        scratch.conn.execute_batch(fill).unwrap();
+        let bytes: i64 = scratch.conn.query_row("SELECT sum(length(x)) FROM t", [], |row| row.get(0)).unwrap();
+        assert_eq!(bytes, 40_000_000);
     }
 }

@@ -51,7 +51,7 @@ fn ran_at(store: &TaskStore, canary_id: &str) -> Vec<Millis> {
 
 fn transact(store: &TaskStore, commands: Vec<Box<dyn AnyCommand>>) {
     let options = CommandOptions::default();
-    let request = Request { commands, transact: true, options, at: None, earlier: None, ordered: false };
+    let request = Request { commands, transact: true, options, at: None, earlier: None, ordered: false, stream: None };
     store.queue(request).unwrap().wait().unwrap();
 }
 

@@ -123,7 +123,8 @@ fn closed(properties: &Value, required: &Value) -> Value {
 
 /// These members, and what every command and transaction may be told.
 fn with_options(mut properties: Value) -> Value {
-    let text = json!({ "type": ["string", "null"], "maxLength": META_BYTES_MAX, "pattern": r"^[^\x00-\x1f\x7f-\x9f]*$" });
+    let text =
+        json!({ "type": ["string", "null"], "maxLength": META_BYTES_MAX, "pattern": r"^[^\x00-\x1f\x7f-\x9f]*$" });
     for name in ["actor", "reason", "request_id"] {
         properties[name] = text.clone();
     }
