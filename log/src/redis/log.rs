@@ -60,6 +60,7 @@ pub(super) struct Shared {
     time: Time,
     /// The [`Link::generation`] whose server was found to have the head's entry as its stream's last.
     checked: AtomicU64,
+    sizes: read::Sizes,
     /// For blocking reads.
     waiting: Mutex<Option<Connection>>,
 }
@@ -86,7 +87,14 @@ impl RedisLog {
         };
         // Asked twice it is born once.
         link.ask(|conn| birth::birth(conn, &keys, name, now))?;
-        let shared = Shared { link, keys, time, checked: AtomicU64::new(0), waiting: Mutex::new(None) };
+        let shared = Shared {
+            link,
+            keys,
+            time,
+            checked: AtomicU64::new(0),
+            sizes: read::Sizes::default(),
+            waiting: Mutex::new(None),
+        };
         let log = Self { shared: Arc::new(shared), answer_retention: ANSWER_RETENTION_DEFAULT };
         log.look()?;
         Ok(log)
@@ -233,8 +241,8 @@ impl Log for RedisLog {
     }
 
     fn read(&self, after: Position, limit: usize) -> Result<Vec<Commit>, StoreError> {
-        let Shared { link, keys, .. } = &*self.shared;
-        let commits = read::commits(link, keys, after, limit)?;
+        let Shared { link, keys, sizes, .. } = &*self.shared;
+        let commits = read::commits(link, keys, sizes, after, limit)?;
         if !commits.is_empty() {
             return Ok(commits);
         }
@@ -243,7 +251,7 @@ impl Log for RedisLog {
         if head <= after {
             return Ok(commits);
         }
-        let appended_meanwhile = read::commits(link, keys, after, limit)?;
+        let appended_meanwhile = read::commits(link, keys, sizes, after, limit)?;
         if appended_meanwhile.is_empty() {
             return Err(StoreError::corrupt(after.next(), format!("missing from the log: its head is {head}")));
         }

@@ -1,3 +1,5 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use redis::{Connection, RedisResult, Value};
 
 use super::{Decoder, Keys, Link, entry_id};
@@ -10,15 +12,42 @@ const ENTRIES_PER_READ_MAX: usize = 1_000;
 /// About this many bytes are asked for at once, by the size of the entries before.
 const BYTES_PER_READ: usize = 4 << 20;
 
+/// How large the entries were that were read last; 0 before any was.
+#[derive(Default)]
+pub(super) struct Sizes {
+    bytes: AtomicUsize,
+    events: AtomicUsize,
+}
+
+impl Sizes {
+    fn note(&self, entries: usize, bytes: usize, events: usize) {
+        self.bytes.store((bytes / entries).max(1), Ordering::Relaxed);
+        self.events.store((events / entries).max(1), Ordering::Relaxed);
+    }
+
+    /// How many entries to ask for if so many events are wanted: more than are taken would be sent for nothing.
+    fn entries(&self, events: usize) -> usize {
+        let (bytes, each) = (self.bytes.load(Ordering::Relaxed), self.events.load(Ordering::Relaxed));
+        if bytes == 0 || each == 0 {
+            return ENTRIES_FIRST.min(events.max(1));
+        }
+        (BYTES_PER_READ / bytes).min(events.div_ceil(each)).clamp(1, ENTRIES_PER_READ_MAX)
+    }
+}
+
 /// Whole commits after `after`: at least one if there is one, none further once `limit` events are reached.
-pub(super) fn commits(link: &Link, keys: &Keys, after: Position, limit: usize) -> Result<Vec<Commit>, StoreError> {
+pub(super) fn commits(
+    link: &Link,
+    keys: &Keys,
+    sizes: &Sizes,
+    after: Position,
+    limit: usize,
+) -> Result<Vec<Commit>, StoreError> {
     let mut commits = Vec::new();
     let mut decoder = Decoder::default();
     let (mut after, mut events, mut bytes) = (after, 0, 0);
-    let mut count = ENTRIES_FIRST;
-    // An entry has at least one event.
     while commits.is_empty() || events < limit {
-        count = count.min(limit.saturating_sub(events).max(1));
+        let count = sizes.entries(limit.saturating_sub(events));
         let from = entry_id(after.next());
         let page = link.ask(|conn| range(conn, keys, &from, count))?;
         let ended = page.len() < count;
@@ -32,10 +61,12 @@ pub(super) fn commits(link: &Link, keys: &Keys, after: Position, limit: usize) -
                 break;
             }
         }
+        if !commits.is_empty() {
+            sizes.note(commits.len(), bytes, events);
+        }
         if ended || after.0 == u64::MAX {
             break;
         }
-        count = (BYTES_PER_READ / (bytes / commits.len()).max(1)).clamp(1, ENTRIES_PER_READ_MAX);
     }
     Ok(commits)
 }

@@ -38,11 +38,10 @@ use crate::store::{
 
 /// Entities looked at, and repaired, by one script.
 const ENTITIES_PER_LOOK: usize = 64;
-/// Events in a page that is read ahead: much more than a commit has, because the log asks for entries and keeps whole
-/// pages only.
-const AHEAD_PAGE_EVENTS: usize = 30_000;
+/// Events in a page that is read ahead: few, so that the memory of what has been folded is there for what is read next.
+const AHEAD_PAGE_EVENTS: usize = 2_000;
 /// Pages of the log read ahead of the fold.
-const PAGES_AHEAD: usize = 2;
+const PAGES_AHEAD: usize = 4;
 /// How often an entity that keeps changing is looked at.
 const LOOKS_MAX: usize = 64;
 /// Findings remembered, so that what is met twice is told once.
