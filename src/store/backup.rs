@@ -13,7 +13,7 @@ use tasklog_log::{
     sqlite::{Head, SqliteLog, accept_epoch, connection, connection::Access, read_head},
 };
 
-use super::{ReadSide, TaskStore, migrate, sqlite::of_file};
+use super::{ReadSide, TaskStore, check, migrate, sqlite::of_file};
 use crate::rejection::{Error, Rejection};
 
 /// What a store's file becomes while it is being written.
@@ -60,10 +60,7 @@ pub fn restore(from: &Path, into: &Path, actor: &str) -> Result<AcceptedEpoch, E
             return Err(StoreError::corrupt_store(format!("{} is no store", from.display())));
         }
         migrate::check(found)?;
-        let damage: String = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-        if damage != "ok" {
-            return Err(StoreError::corrupt_store(format!("{}: {damage}", from.display())));
-        }
+        mend(&conn, from)?;
         if super::Following::read(&conn)?.is_some() {
             let why = format!("{} is a replica's: follow its source again", from.display());
             return Err(StoreError::ReadOnly(why));
@@ -76,6 +73,20 @@ pub fn restore(from: &Path, into: &Path, actor: &str) -> Result<AcceptedEpoch, E
         Ok(accepted)
     })?;
     Ok(accepted)
+}
+
+/// Has SQLite check a copy, pages and indexes. What is only an index is made anew of its rows, which are all there.
+fn mend(conn: &Connection, from: &Path) -> Result<(), StoreError> {
+    let Some(damage) = check::damage(conn)? else { return Ok(()) };
+    let corrupt = |damage: String| StoreError::corrupt_store(format!("{}: {damage}", from.display()));
+    conn.execute_batch("REINDEX").map_err(|_| corrupt(damage.clone()))?;
+    match check::damage(conn)? {
+        None => {
+            tracing::warn!(damage, "{} is damaged: indexes were made anew in the store", from.display());
+            Ok(())
+        }
+        Some(damage) => Err(corrupt(damage)),
+    }
 }
 
 /// Writes a file under a name of its own, syncs it, and gives it its name unless there is one.

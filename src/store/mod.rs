@@ -5,6 +5,7 @@ mod at;
 mod background;
 mod backup;
 pub(crate) mod beginning;
+mod check;
 mod epoch;
 pub(crate) mod exclusive;
 mod lock;
@@ -667,8 +668,8 @@ impl TaskStore {
     /// The store's; what is wrong with events or rows is in the report.
     pub fn verify(&self, note: impl FnMut(Position)) -> Result<Report, Error> {
         match &self.inner.read {
-            ReadSide::Sqlite(pool) => pool.with(|conn| Ok(sqlite::verify(pool.path(), conn, note)?)),
-            ReadSide::Memory(backend) => Ok(sqlite::verify_memory(backend, &self.inner.kept, note)?),
+            ReadSide::Sqlite(pool) => pool.with(|conn| Ok(check::verify(pool.path(), conn, note)?)),
+            ReadSide::Memory(backend) => Ok(check::verify_memory(backend, &self.inner.kept, note)?),
             ReadSide::Redis(read) => read.with(|log, view| Ok(redis::verify(log, view, note)?)),
             ReadSide::At(_) => Err(at::not_in_the_past("verify")),
         }

@@ -14,8 +14,8 @@ use tasklog_log::{
 use tasklog_projections::{
     AnyRow, Held, RowChange, Scan, TABLES, TableDef, View, facts,
     sqlite::{
-        Begun, SqliteView, Wanted, begin_loading, begun_shadow, create_shadow, drop_shadow, end_loading, index_shadow,
-        read_built, remove_old, swap_shadow, table_exists,
+        Begun, SqliteView, Wanted, begin_loading, begun_shadow, create_helpers, create_shadow, drop_shadow,
+        end_loading, index_shadow, read_built, remove_old, swap_shadow, table_exists,
     },
 };
 use tasklog_replay::{FOLD_ROWS_MAX, Folder, catch_up_with, compare};
@@ -115,10 +115,17 @@ pub(super) fn rebuild_alone(
     let transaction = connection::begin(conn)?;
     swap(conn, tables)?;
     Following::note_snapshot(conn, filled.began)?;
+    mend_tombstones(conn)?;
     transaction.commit()?;
     drop_shadow(conn)?;
     rebuilding.done();
     Ok(Rebuilt { position: until.position, differed, ..filled })
+}
+
+/// The table of deleted rows is not swapped: its index is made anew by itself.
+fn mend_tombstones(conn: &Connection) -> Result<(), StoreError> {
+    create_helpers(conn)?;
+    Ok(conn.execute_batch("REINDEX _tombstones")?)
 }
 
 fn is_current(conn: &Connection, table: &TableDef) -> bool {

@@ -11,30 +11,21 @@ use std::{
 
 use rusqlite::Connection;
 use tasklog_log::{
-    Checkpoint, Clock, Commit, Log, Position, StoreError,
-    archive::ArchivedLog,
-    read_checked_but,
+    Checkpoint, Clock, Commit, Position, StoreError, read_checked_but,
     sqlite::{Head, SqliteLog, connection, connection::Access as FileAccess, read_head},
 };
 use tasklog_projections::{
-    PROJECTED, TableDef, View, facts,
-    memory::MemoryView,
+    PROJECTED, TableDef,
     sqlite::{Built, SqliteView, create_helpers, read_built, table_exists, write_built},
 };
-use tasklog_replay::{Report, Verifier, snapshot::Snapshot};
 
 use super::{
     Following, OpenOptions, Recording, archive,
-    beginning::snapshot_of,
     lock::WriterLock,
     migrate,
     pool::Pool,
     rebuild::{Begin, rebuild_alone},
-    scratch::Scratch,
-    snapshots::{self, Kept},
-    tree::kept_in_file,
 };
-use crate::backend::MemoryBackend;
 
 /// Pages read ahead of the fold.
 const PAGES_AHEAD: usize = 4;
@@ -250,79 +241,3 @@ impl Iterator for Ahead {
 
 /// Events in a page of a verification.
 pub(super) const VERIFY_PAGE_EVENTS: usize = 4_000;
-/// So few events behind the head, the rest is read and compared under one snapshot.
-const VERIFY_TAIL_EVENTS: u64 = 50_000;
-
-/// Verifies the store behind a read-only connection.
-///
-/// # Errors
-/// The store's.
-pub(super) fn verify(path: &Path, conn: &Connection, note: impl FnMut(Position)) -> Result<Report, StoreError> {
-    let log = SqliteLog::new(conn, Arc::new(tasklog_log::SystemClock));
-    let beginning = log.beginning()?.map(|at| snapshot_of(&snapshots::of_file(path, []), &log, &at)).transpose()?;
-    archive::joined(&log, &SqliteView::live(conn), |log| verify_joined(conn, log, beginning.as_ref(), note))
-}
-
-fn verify_joined(
-    conn: &Connection,
-    log: &ArchivedLog<'_>,
-    beginning: Option<&Snapshot>,
-    mut note: impl FnMut(Position),
-) -> Result<Report, StoreError> {
-    let scratch = Scratch::new()?;
-    let mut view = scratch.view(log)?;
-    let quarantined = facts::quarantined(&SqliteView::live(conn))?;
-    let mut verifier = match beginning {
-        Some(snapshot) => after(snapshot, &mut view, quarantined)?,
-        // What is before the log's beginning must be in its archive.
-        None => Verifier::new(Position(1), quarantined).with_tree(kept_in_file(conn)?),
-    };
-    let mut step = |verifier: &mut Verifier, view: &mut SqliteView<'_>, leave: u64| -> Result<(), StoreError> {
-        loop {
-            let head = log.head()?.position;
-            let page = log.read(verifier.position(), VERIFY_PAGE_EVENTS)?;
-            if page.is_empty() || verifier.position().0 + leave >= head.0 {
-                return Ok(());
-            }
-            verifier.page(&page, view)?;
-            note(verifier.position());
-        }
-    };
-    step(&mut verifier, &mut view, VERIFY_TAIL_EVENTS)?;
-    let snapshot = conn.unchecked_transaction()?;
-    step(&mut verifier, &mut view, 0)?;
-    let report = verifier.finish(log, &SqliteView::live(conn), &mut view)?;
-    snapshot.commit()?;
-    Ok(report)
-}
-
-fn after(snapshot: &Snapshot, fresh: &mut dyn View, quarantined: Vec<Position>) -> Result<Verifier, StoreError> {
-    let at = snapshot.load(&PROJECTED, fresh)?;
-    Verifier::after_snapshot(at.position, fresh, quarantined)
-}
-
-/// Verifies a log and tables in memory, whose snapshots are kept there.
-///
-/// # Errors
-/// The store's.
-pub(super) fn verify_memory(
-    backend: &MemoryBackend,
-    kept: &Kept,
-    mut note: impl FnMut(Position),
-) -> Result<Report, StoreError> {
-    let (log, live): (&dyn Log, &dyn View) = (&backend.log, &backend.view);
-    let mut fresh = MemoryView::new(log.info()?);
-    let quarantined = facts::quarantined(live)?;
-    let mut verifier = match backend.log.beginning() {
-        Some(at) => after(&snapshot_of(kept.all(), log, &at)?, &mut fresh, quarantined)?,
-        None => Verifier::new(log.first()?, quarantined),
-    };
-    loop {
-        let page = log.read(verifier.position(), VERIFY_PAGE_EVENTS)?;
-        if page.is_empty() {
-            return verifier.finish(log, live, &mut fresh);
-        }
-        verifier.page(&page, &mut fresh)?;
-        note(verifier.position());
-    }
-}
