@@ -45,9 +45,9 @@ impl Verify {
         if let Some(checkpoint) = &self.against {
             return against::verify(context, checkpoint, self.key.as_ref());
         }
-        let store = context.open_to_read()?;
+        let store = context.open_to_look()?;
         let began = Instant::now();
-        let bar = output::progress(Some(store.head()?.0), "events");
+        let bar = output::progress(store.head().ok().map(|head| head.0), "events");
         let report = store.verify(|position| bar.set_position(position.0))?;
         bar.finish_and_clear();
         let seconds = began.elapsed().as_secs_f64();

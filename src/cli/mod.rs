@@ -176,6 +176,11 @@ impl Context {
     pub(crate) fn open_to_read(&self) -> Result<TaskStore, Error> {
         TaskStore::open_with(&self.url, OpenOptions { access: Access::Read, ..OpenOptions::default() })
     }
+
+    /// Opens the store without writing anything to it, whatever it is like.
+    pub(crate) fn open_to_look(&self) -> Result<TaskStore, Error> {
+        TaskStore::open_with(&self.url, OpenOptions { access: Access::Look, ..OpenOptions::default() })
+    }
 }
 
 /// Runs the program: parses the command line, does what it says, and answers the exit status: 0 fine, 1 something was

@@ -20,7 +20,7 @@ use tasklog_projections::{
 };
 
 use super::{
-    Following, OpenOptions, Recording, archive,
+    Access, Following, OpenOptions, Recording, archive, check,
     lock::WriterLock,
     migrate,
     pool::Pool,
@@ -107,7 +107,12 @@ fn check_heads(conn: &Connection) -> Result<(), StoreError> {
     let log = head(conn, Head::Log)?;
     let tables = head(conn, Head::Tables)?;
     if log == tables {
-        return Ok(());
+        // Its instant would go into the log with the next commit, and no later one could be below it.
+        let found = SqliteLog::new(conn, Arc::new(tasklog_log::SystemClock));
+        return match check::mismatch(conn, &found, &log)? {
+            Some(why) => Err(StoreError::corrupt_store(format!("the head of the log: {why}"))),
+            None => Ok(()),
+        };
     }
     Err(StoreError::Diverged { checkpoint: Box::new(tables), log: Box::new(log) })
 }
@@ -163,6 +168,11 @@ pub(super) fn open_for_reading(path: &Path, options: &OpenOptions) -> Result<Rea
     if !path.exists() {
         return Err(StoreError::unavailable(format!("no store at {}: a command creates it", path.display())));
     }
+    // Whoever only reads must not make a new store of one that was lost.
+    let nothing = |what| Err(StoreError::unavailable(format!("no store at {}: {what}", path.display())));
+    if path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() == 0) {
+        return nothing("the file is empty");
+    }
     let (conn, access) = match connection::open(path, FileAccess::Read) {
         Ok(conn) => (conn, FileAccess::Read),
         // In WAL mode even a reader needs a side file; where none can be made and none is left, the file is all there is.
@@ -173,8 +183,13 @@ pub(super) fn open_for_reading(path: &Path, options: &OpenOptions) -> Result<Rea
     };
     let found = migrate::applied(&conn).map_err(|error| of_file(path, error))?;
     migrate::check(found)?;
-    if found != Some(migrate::SCHEMA_VERSION) {
-        let (found, known) = (found.unwrap_or(0), migrate::SCHEMA_VERSION);
+    let Some(found) = found else { return nothing("the file is a database without tables") };
+    if options.access == Access::Look {
+        let recording = if table_exists(&conn, "_settings")? { Recording::read(&conn)? } else { None };
+        return Ok(Readable::Ready(Pool::new(path, access, Recording::clock(recording, &options.clock)), recording));
+    }
+    if found != migrate::SCHEMA_VERSION {
+        let known = migrate::SCHEMA_VERSION;
         return Ok(Readable::Unready(format!("schema version {found} is to be brought to {known}")));
     }
     if let Some(table) = stale_tables(&conn)?.first() {
