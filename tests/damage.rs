@@ -82,7 +82,7 @@ fn a_store_made_of_a_backup_with_a_damaged_index_has_whole_ones() {
     let (copy, restored) = (store.beside(".backup"), Store::new());
     store.run(["backup".as_ref(), "--to".as_ref(), copy.as_os_str()]).with(0);
     // Also one that was made by copying the file.
-    fs::copy(store.path(), &copy.with_extension("copied")).unwrap();
+    fs::copy(store.path(), copy.with_extension("copied")).unwrap();
     for from in [copy.clone(), copy.with_extension("copied")] {
         let _ = fs::remove_file(restored.path());
         let mut restore = tasklog();

@@ -663,7 +663,7 @@ impl TaskStore {
     }
 
     /// Verifies log and tables: density, checksums, links, and every row against a replay into fresh tables in a
-    /// temporary file. Writers go on; the last stretch is compared under one snapshot. A replica that began with a snapshot is
+    /// temporary file; of a file also its pages, indexes, side tables, tombstones and heads. Writers go on; the last stretch is compared under one snapshot. A replica that began with a snapshot is
     /// verified from there: its events against their checksums and links, its rows against that snapshot and the events since.
     /// `note` hears the position.
     ///
