@@ -215,6 +215,9 @@ impl Decision<'_> {
             return Err(Rejection::invalid(format!("commit_bytes_max: more than {COMMIT_BYTES_MAX} bytes")).into());
         }
         let dead = before.as_ref().is_some_and(|row| !row.is_live(self.now));
+        if !dead {
+            self.rows.check_link(table, key, self.store)?;
+        }
         let at = At { position: self.rows.position_of(index), recorded_at: self.now, key };
         let after = evolve::<T>(before, event, &at).map_err(|why| {
             // The decision contradicts the fold: this program's fault, reported without writing anything.

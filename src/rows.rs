@@ -25,6 +25,14 @@ pub trait Below {
     /// # Errors
     /// `corrupt` if it is not there, or is damaged and was to be checked.
     fn event(&mut self, position: Position, checked: bool) -> Result<Event, StoreError>;
+    /// Checks that the event which a row or a tombstone names as its last one is about it, so that no event links to another
+    /// row's. A store that checks this in another way, or an event that the log no longer has, is taken as it is.
+    ///
+    /// # Errors
+    /// `corrupt`; `unavailable`.
+    fn check_link(&mut self, _table: &TableDef, _key: &str, _rev: Position) -> Result<(), StoreError> {
+        Ok(())
+    }
     /// Whether a row that is not known is assumed to be absent, because asking for it alone is slow: the commit finds out.
     fn assumes(&self) -> bool {
         false
@@ -204,6 +212,21 @@ impl Rows {
         }
         self.old[at].remove(key);
         self.young[at].insert(key.into(), Slot::clean(Some(held.row), held.rev, false));
+    }
+
+    /// Makes sure that an event of a row which this decision has read may link to the one before it.
+    pub(crate) fn check_link(
+        &mut self,
+        table: &'static TableDef,
+        key: &str,
+        below: &mut dyn Below,
+    ) -> Result<(), StoreError> {
+        let Some(slot) = self.young[place(table)].get_mut(key) else { return Ok(()) };
+        if !slot.linked && slot.rev != Position::ZERO {
+            below.check_link(table, key, slot.rev)?;
+        }
+        slot.linked = true;
+        Ok(())
     }
 
     /// Changes a row that this decision has read.

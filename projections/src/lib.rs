@@ -35,4 +35,4 @@ pub use row::column_name;
 pub use row::{AnyRow, KeyPart, Row, RowObject};
 pub use table::{At, Impossible, Index, MultiIndex, Table, TableDef, Tombstones, evolve, typed};
 pub use tables::{PROJECTED, TABLES, table};
-pub use view::{Held, PAGE_ROWS_MAX, RowChange, Scan, View};
+pub use view::{Held, PAGE_ROWS_MAX, RowChange, Scan, Unreadable, View};

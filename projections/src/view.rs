@@ -16,6 +16,17 @@ pub struct Held {
     pub rev: Position,
 }
 
+/// What a view holds in the place of a row, and is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Its place among the rows, if at least its key can be read.
+    pub cells: Option<Vec<Cell<'static>>>,
+    /// The row key, as far as it can be read.
+    pub key: String,
+    /// What is wrong with it.
+    pub why: String,
+}
+
 /// What a batch of events did to one row. A row changed twice in a batch is one change.
 #[derive(Clone, Debug)]
 pub struct RowChange {
@@ -214,6 +225,18 @@ pub trait View {
     /// As [`View::get`].
     fn scan(&self, table: &'static TableDef, scan: &Scan<'_>) -> Result<Vec<Held>, StoreError>;
 
+    /// [`View::scan`] for whoever goes on after a row that cannot be read.
+    ///
+    /// # Errors
+    /// `unavailable`, or `corrupt` if a view cannot tell one such row from the others.
+    fn scan_each(
+        &self,
+        table: &'static TableDef,
+        scan: &Scan<'_>,
+    ) -> Result<Vec<Result<Held, Unreadable>>, StoreError> {
+        Ok(self.scan(table, scan)?.into_iter().map(Ok).collect())
+    }
+
     /// How many rows a scan without limit would meet.
     ///
     /// # Errors
@@ -264,6 +287,13 @@ impl<V: View + ?Sized> View for &mut V {
     }
     fn scan(&self, table: &'static TableDef, scan: &Scan<'_>) -> Result<Vec<Held>, StoreError> {
         (**self).scan(table, scan)
+    }
+    fn scan_each(
+        &self,
+        table: &'static TableDef,
+        scan: &Scan<'_>,
+    ) -> Result<Vec<Result<Held, Unreadable>>, StoreError> {
+        (**self).scan_each(table, scan)
     }
     fn count(&self, table: &'static TableDef, scan: &Scan<'_>) -> Result<u64, StoreError> {
         (**self).count(table, scan)

@@ -1,7 +1,7 @@
-use std::fmt;
+use std::{cmp::Ordering, fmt};
 
 use tasklog_log::{Millis, Position, StoreError};
-use tasklog_projections::{Cell, Held, PAGE_ROWS_MAX, Scan, TableDef, View, cell_json};
+use tasklog_projections::{Cell, Held, PAGE_ROWS_MAX, Scan, TableDef, Unreadable, View, cell_json};
 
 /// A row that two views do not agree on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +39,15 @@ pub enum Difference {
         /// The event that made the row what it should be.
         rev: Position,
     },
+    /// What the live table holds is no row.
+    Unreadable {
+        /// The table.
+        table: &'static str,
+        /// The row key, as far as it can be read.
+        key: String,
+        /// Why not.
+        why: String,
+    },
 }
 
 impl Difference {
@@ -46,9 +55,10 @@ impl Difference {
     #[must_use]
     pub fn entity(&self) -> (&'static str, &str) {
         match self {
-            Self::Missing { table, key, .. } | Self::Stray { table, key, .. } | Self::Column { table, key, .. } => {
-                (table, key)
-            }
+            Self::Missing { table, key, .. }
+            | Self::Stray { table, key, .. }
+            | Self::Column { table, key, .. }
+            | Self::Unreadable { table, key, .. } => (table, key),
         }
     }
 }
@@ -65,11 +75,13 @@ impl fmt::Display for Difference {
             Self::Column { table, key, column, live, replayed, rev } => {
                 write!(f, "{table}/{key}: column {column} holds {live}, the log says {replayed} (event {rev})")
             }
+            Self::Unreadable { table, key, why } => write!(f, "{table}/{key}: the live row cannot be read: {why}"),
         }
     }
 }
 
-/// Compares the rows of one table that are alive at `now`, key by key, both walked in key order page by page.
+/// Compares the rows of one table that are alive at `now`, key by key, both walked in key order page by page. A live row that
+/// cannot be read is a difference like any other.
 ///
 /// # Errors
 /// The views'.
@@ -82,31 +94,38 @@ pub fn compare(
 ) -> Result<u64, StoreError> {
     let mut live = Walk::new(table, live, now);
     let mut replayed = Walk::new(table, replayed, now);
-    let (mut a, mut b) = (live.next()?, replayed.next()?);
+    let (mut a, mut b) = (live.next()?, replayed.next_row()?);
     let mut rows = 0;
     loop {
         let order = match (&a, &b) {
             (None, None) => return Ok(rows),
-            (Some(_), None) => std::cmp::Ordering::Less,
-            (None, Some(_)) => std::cmp::Ordering::Greater,
-            (Some(a), Some(b)) => sort_key(table, a).cmp(&sort_key(table, b)),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(Ok(a)), Some(b)) => sort_key(table, a).cmp(&sort_key(table, b)),
+            (Some(Err(Unreadable { cells: Some(cells), .. })), Some(b)) => cells[..].cmp(&sort_key(table, b)[..]),
+            (Some(Err(_)), Some(_)) => Ordering::Less,
         };
         rows += 1;
-        match (order, &a, &b) {
-            (std::cmp::Ordering::Less, Some(row), _) => {
-                meet(Difference::Stray { table: table.name, key: row.row.key(), rev: row.rev });
-                a = live.next()?;
-            }
-            (std::cmp::Ordering::Greater, _, Some(row)) => {
+        if order == Ordering::Greater {
+            if let Some(row) = &b {
                 meet(Difference::Missing { table: table.name, key: row.row.key(), rev: row.rev });
-                b = replayed.next()?;
             }
-            (_, Some(left), Some(right)) => {
-                columns(table, left, right, &mut meet);
-                a = live.next()?;
-                b = replayed.next()?;
+            b = replayed.next_row()?;
+            continue;
+        }
+        match (&a, &b) {
+            (Some(Ok(left)), Some(right)) if order == Ordering::Equal => columns(table, left, right, &mut meet),
+            (Some(Ok(row)), _) => {
+                meet(Difference::Stray { table: table.name, key: row.row.key(), rev: row.rev });
             }
-            _ => return Ok(rows),
+            (Some(Err(Unreadable { key, why, .. })), _) => {
+                meet(Difference::Unreadable { table: table.name, key: key.clone(), why: why.clone() });
+            }
+            (None, _) => {}
+        }
+        a = live.next()?;
+        if order == Ordering::Equal {
+            b = replayed.next_row()?;
         }
     }
 }
@@ -147,7 +166,7 @@ pub fn live_rows(
 ) -> Result<u64, StoreError> {
     let mut walk = Walk::new(table, view, now);
     let mut rows = 0;
-    while let Some(held) = walk.next()? {
+    while let Some(held) = walk.next_row()? {
         meet(&held)?;
         rows += 1;
     }
@@ -159,7 +178,7 @@ struct Walk<'v> {
     table: &'static TableDef,
     view: &'v dyn View,
     now: Millis,
-    page: std::vec::IntoIter<Held>,
+    page: std::vec::IntoIter<Result<Held, Unreadable>>,
     after: Option<Vec<Cell<'static>>>,
     done: bool,
 }
@@ -169,24 +188,47 @@ impl<'v> Walk<'v> {
         Self { table, view, now, page: Vec::new().into_iter(), after: None, done: false }
     }
 
-    fn next(&mut self) -> Result<Option<Held>, StoreError> {
+    fn next(&mut self) -> Result<Option<Result<Held, Unreadable>>, StoreError> {
         loop {
-            if let Some(held) = self.page.find(|held| held.row.is_live(self.now)) {
-                return Ok(Some(held));
+            let now = self.now;
+            if let Some(met) = self.page.find(|met| met.as_ref().map_or(true, |held| held.row.is_live(now))) {
+                return Ok(Some(met));
             }
             if self.done {
                 return Ok(None);
             }
             let mut scan = Scan::all("pk");
-            if let Some(after) = self.after.take() {
+            if let Some(after) = self.after.clone() {
                 scan = scan.after(after);
             }
-            let page = self.view.scan(self.table, &scan)?;
+            let mut page = self.view.scan_each(self.table, &scan)?;
             self.done = page.len() < PAGE_ROWS_MAX;
-            if let Some(last) = page.last() {
-                self.after = Some(sort_key(self.table, last).into_iter().map(Cell::into_owned).collect());
+            if !self.done {
+                self.go_on_behind(&mut page)?;
             }
             self.page = page.into_iter();
         }
+    }
+
+    /// The next page begins behind the last key of this one that can be read.
+    fn go_on_behind(&mut self, page: &mut Vec<Result<Held, Unreadable>>) -> Result<(), StoreError> {
+        let key = |met: &Result<Held, Unreadable>| match met {
+            Ok(held) => Some(sort_key(self.table, held).into_iter().map(Cell::into_owned).collect::<Vec<_>>()),
+            Err(unreadable) => unreadable.cells.clone(),
+        };
+        let behind = page.iter().enumerate().rev().find_map(|(at, met)| Some((at, key(met)?)));
+        let (at, behind) = behind.ok_or_else(|| StoreError::corrupt_store("a page of keys that are none"))?;
+        if self.after.as_ref().is_some_and(|after| *after >= behind) {
+            return Err(StoreError::corrupt_store("its keys are not in order"));
+        }
+        page.truncate(at + 1);
+        self.after = Some(behind);
+        Ok(())
+    }
+
+    /// For whoever cannot go on without one of them.
+    fn next_row(&mut self) -> Result<Option<Held>, StoreError> {
+        let met = self.next()?.transpose();
+        met.map_err(|unreadable| StoreError::corrupt_store(format!("a row of {}: {}", self.table.name, unreadable.why)))
     }
 }

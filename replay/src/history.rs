@@ -46,11 +46,11 @@ pub fn history(log: &dyn Log, view: &dyn View, table: &'static TableDef, key: &s
         Some(held) => Some(held.rev),
         None => view.tombstone(table, key)?,
     };
+    let passed_over = facts::quarantined(view)?;
     let events = match rev {
-        Some(rev) => chain(log, table, key, rev)?,
+        Some(rev) => chain(log, table, key, rev).or_else(|broken| around(log, table, key, &passed_over, broken))?,
         None => search(log, table, key)?,
     };
-    let passed_over = facts::quarantined(view)?;
     let mut steps = Vec::with_capacity(events.len());
     let mut row: Option<AnyRow> = None;
     for mut commit in events {
@@ -116,6 +116,22 @@ pub(crate) fn chain_after(
     }
     events.reverse();
     Ok(events)
+}
+
+/// The events of an entity whose chain is broken, if it is because of one that replays pass over.
+fn around(
+    log: &dyn Log,
+    table: &TableDef,
+    key: &str,
+    passed_over: &[Position],
+    broken: StoreError,
+) -> Result<Vec<Commit>, StoreError> {
+    if !matches!(broken, StoreError::Corrupt { .. }) || passed_over.is_empty() {
+        return Err(broken);
+    }
+    let events = search(log, table, key)?;
+    let explained = events.iter().any(|commit| passed_over.binary_search(&commit.first()).is_ok());
+    if explained { Ok(events) } else { Err(broken) }
 }
 
 pub(crate) fn search(log: &dyn Log, table: &TableDef, key: &str) -> Result<Vec<Commit>, StoreError> {

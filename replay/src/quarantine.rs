@@ -27,7 +27,11 @@ pub fn refold(
     let tombstone = view.tombstone(table, &event.key)?;
     let rev = held.as_ref().map(|held| held.rev).or(tombstone);
     let begins = beginning.map_or(Position::ZERO, |snapshot| snapshot.checkpoint().position);
-    let mut events = rev.map_or(Ok(Vec::new()), |rev| chain_after(log, table, &event.key, rev, begins))?;
+    let mut events = match rev.map_or(Ok(Vec::new()), |rev| chain_after(log, table, &event.key, rev, begins)) {
+        // One of its links is wrong, perhaps that of the event itself: the fold names it, unless it is passed over.
+        Err(StoreError::Corrupt { .. }) => Vec::new(),
+        events => events?,
+    };
     if !events.iter().any(|commit| commit.first() == event.position) {
         // The row that it was about has died, or its tombstone is forgotten: no chain of today leads to it, and yet what
         // comes after it may need it.

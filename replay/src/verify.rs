@@ -1,7 +1,10 @@
-use std::{collections::HashSet, fmt};
+use std::{
+    collections::{BTreeSet, HashSet},
+    fmt,
+};
 
 use tasklog_log::{Commit, Log, Position, StoreError, merkle::Kept};
-use tasklog_projections::{PROJECTED, View};
+use tasklog_projections::{PROJECTED, TableDef, View};
 
 use crate::{Difference, Folder, compare, tree_check::TreeCheck};
 
@@ -54,6 +57,24 @@ pub enum Finding {
         /// How.
         problem: Problem,
     },
+    /// What is remembered of a deleted row is not what the log says.
+    Tombstone {
+        /// The table.
+        table: String,
+        /// The row key.
+        key: String,
+        /// The rev that is remembered; none if there is no tombstone.
+        live: Option<Position>,
+        /// The rev that the log gives; none if no deleted row is to be remembered.
+        replayed: Option<Position>,
+    },
+    /// Something of a store's file that is neither an event nor a row: its pages, a table, an index, a head.
+    Store {
+        /// What.
+        what: String,
+        /// What is wrong with it, and what mends it.
+        why: String,
+    },
 }
 
 /// What is wrong with something that leads to a row.
@@ -67,8 +88,6 @@ pub enum Problem {
     Wrong,
     /// A key of a wrong type is in the way; what the store says of it.
     InTheWay(String),
-    /// The database's own words about an index.
-    Damaged(String),
 }
 
 impl fmt::Display for Finding {
@@ -85,8 +104,18 @@ impl fmt::Display for Finding {
                 Problem::Stray => write!(f, "{table}/{key}: in {helper}, but the log says it does not belong there"),
                 Problem::Wrong => write!(f, "{table}/{key}: {helper} does not hold what the log says"),
                 Problem::InTheWay(why) => write!(f, "{table}: {helper} is of a wrong type: {why}"),
-                Problem::Damaged(why) => write!(f, "{helper}: {why}"),
             },
+            Self::Tombstone { table, key, live, replayed } => match (live, replayed) {
+                (None, Some(rev)) => write!(f, "{table}/{key}: its tombstone is missing; event {rev} deleted the row"),
+                (Some(rev), None) => {
+                    write!(f, "{table}/{key}: a tombstone with rev {rev}, but the log says there is to be none")
+                }
+                (live, replayed) => {
+                    let (live, replayed) = (live.unwrap_or_default(), replayed.unwrap_or_default());
+                    write!(f, "{table}/{key}: its tombstone has rev {live}, the log says {replayed}")
+                }
+            },
+            Self::Store { what, why } => write!(f, "{what}: {why}"),
         }
     }
 }
@@ -134,6 +163,8 @@ pub struct Verifier {
     next: Position,
     /// Entities whose events could not all be folded; their rows cannot be compared.
     tainted: HashSet<(String, String)>,
+    /// Positions whose events are there and cannot be read.
+    unreadable: BTreeSet<Position>,
     last_commit: Option<tasklog_log::CommitId>,
     flushed: bool,
     tree: TreeCheck,
@@ -148,6 +179,7 @@ impl Verifier {
             report: Report { quarantined, ..Report::default() },
             next: first,
             tainted: HashSet::new(),
+            unreadable: BTreeSet::new(),
             last_commit: None,
             flushed: false,
             tree: TreeCheck::new(Kept::default()),
@@ -189,10 +221,45 @@ impl Verifier {
         self
     }
 
+    /// Goes on with a report that has findings already.
+    #[must_use]
+    pub fn with_findings(mut self, report: Report) -> Self {
+        self.report.found = report.found;
+        self.report.findings = report.findings;
+        self
+    }
+
     /// How far it has come: the last position it has seen.
     #[must_use]
     pub fn position(&self) -> Position {
         self.next.before()
+    }
+
+    /// Says that the event at `position`, which is one of the next, is there and cannot be read; its entity, if at least that
+    /// can.
+    pub fn unreadable(&mut self, position: Position, why: String, entity: Option<(String, String)>) {
+        self.report.add(Finding::Event { position, why });
+        self.unreadable.insert(position);
+        self.tainted.extend(entity);
+        self.pass_unreadable();
+    }
+
+    /// Goes on behind what cannot be read.
+    fn pass_unreadable(&mut self) {
+        while self.unreadable.contains(&self.next) {
+            self.next = self.next.next();
+        }
+    }
+
+    /// Notes which positions before `position` have no event.
+    fn expect(&mut self, position: Position) {
+        self.pass_unreadable();
+        while self.next < position {
+            let end = self.unreadable.range(self.next..position).next().copied().unwrap_or(position);
+            self.report.add(Finding::Gap { first: self.next, last: end.before() });
+            self.next = end;
+            self.pass_unreadable();
+        }
     }
 
     /// Takes the next page of the log; `fresh` is the view it is replayed into.
@@ -209,6 +276,7 @@ impl Verifier {
             self.last_commit = Some(commit.meta.id);
             self.commit(commit, fresh)?;
         }
+        self.pass_unreadable();
         if self.folder.is_full() {
             self.flush(fresh)?;
         }
@@ -218,10 +286,12 @@ impl Verifier {
     fn commit(&mut self, commit: &Commit, fresh: &dyn View) -> Result<(), StoreError> {
         for event in &commit.events {
             self.tree.event(commit, event);
-            if event.position > self.next {
-                self.report.add(Finding::Gap { first: self.next, last: event.position.before() });
-            }
+            self.expect(event.position);
             self.next = event.position.next();
+            if event.prev.is_some_and(|prev| self.unreadable.contains(&prev)) {
+                // Nobody knows what the row was before it.
+                self.tainted.insert((event.table.to_string(), event.key.to_string()));
+            }
             self.report.events += 1;
             let quarantined = self.report.quarantined.binary_search(&event.position).is_ok();
             match commit.check(event) {
@@ -275,9 +345,7 @@ impl Verifier {
     }
 
     fn check_end(&mut self, head: Position) {
-        if self.next <= head {
-            self.report.add(Finding::Gap { first: self.next, last: head });
-        }
+        self.expect(head.next());
         self.report.head = head;
         let (chunks, findings) = std::mem::replace(&mut self.tree, TreeCheck::new(Kept::default())).end(head);
         self.report.chunks = chunks;
@@ -291,25 +359,64 @@ impl Verifier {
     /// # Errors
     /// The views'.
     pub fn finish(mut self, log: &dyn Log, live: &dyn View, fresh: &mut dyn View) -> Result<Report, StoreError> {
+        self.compare(&PROJECTED, log, live, fresh)?;
+        Ok(self.report)
+    }
+
+    /// [`Verifier::finish`] for some of the tables, for whoever has more to look at. What is so damaged that it cannot be read
+    /// at all is a finding as well.
+    ///
+    /// # Errors
+    /// The views', other than `corrupt`.
+    pub fn compare(
+        &mut self,
+        tables: &[&'static TableDef],
+        log: &dyn Log,
+        live: &dyn View,
+        fresh: &mut dyn View,
+    ) -> Result<(), StoreError> {
         self.flush(fresh)?;
         let head = log.head()?;
         self.check_end(head.position);
-        let at = live.checkpoint()?;
-        if at != head {
-            let why = format!("the tables reflect {at}, the head of the log is {head}");
-            self.report.add(Finding::Commit { position: head.position, why });
+        match live.checkpoint() {
+            Ok(at) if at == head => {}
+            Ok(at) => {
+                let why = format!("the tables reflect {at}, the head of the log is {head}");
+                self.report.add(Finding::Commit { position: head.position, why });
+            }
+            Err(StoreError::Corrupt { why, .. }) => self.store("the head of the tables", why),
+            Err(error) => return Err(error),
         }
-        for table in PROJECTED {
+        for table in tables {
             let (report, tainted) = (&mut self.report, &self.tainted);
-            let rows = compare(table, live, fresh, head.recorded_at, |difference| {
+            let mut rows = 0;
+            let compared = compare(table, live, fresh, head.recorded_at, |difference| {
                 let (table, key) = difference.entity();
                 if !tainted.contains(&(table.to_owned(), key.to_owned())) {
                     report.add(Finding::Row(difference));
                 }
-            })?;
+            });
+            match compared {
+                Ok(compared) => rows = compared,
+                Err(StoreError::Corrupt { why, .. }) => {
+                    self.store(&format!("table {}", table.name), format!("not all of it can be read: {why}"));
+                }
+                Err(error) => return Err(error),
+            }
             self.report.rows += rows;
         }
-        Ok(self.report)
+        Ok(())
+    }
+
+    /// Adds a finding about something that is neither an event nor a row.
+    pub fn store(&mut self, what: &str, why: String) {
+        self.report.add(Finding::Store { what: what.to_owned(), why });
+    }
+
+    /// The report as it is.
+    #[must_use]
+    pub fn into_report(self) -> Report {
+        self.report
     }
 }
 

@@ -8,7 +8,7 @@ use tasklog_log::{
     Checkpoint, Clock, CommitId, Event, Log, Millis, NewCommit, Outcome, Position, Revs, StoreError, Stored,
     sqlite::{ANSWERS_FORGOTTEN_MAX, SqliteLog, connection, connection::Access},
 };
-use tasklog_projections::{View, sqlite::SqliteView};
+use tasklog_projections::{TableDef, View, sqlite::SqliteView};
 
 use super::Backend;
 use crate::{rows::Below, store::archive};
@@ -62,6 +62,29 @@ impl Below for SqliteBackend {
 
     fn event(&mut self, position: Position, checked: bool) -> Result<Event, StoreError> {
         archive::joined(&self.log(), &SqliteView::live(&self.conn), |log| super::event_at(log, position, checked))
+    }
+
+    fn check_link(&mut self, table: &TableDef, key: &str, rev: Position) -> Result<(), StoreError> {
+        let about = |table_name: &[u8], of: &[u8]| table_name == table.name.as_bytes() && of == key.as_bytes();
+        let mut select = self.conn.prepare_cached("SELECT table_name, key FROM events WHERE position = ?1")?;
+        let mut rows = select.query([rev.to_i64()])?;
+        let found = match rows.next()? {
+            Some(row) => {
+                about(row.get_ref(0)?.as_bytes().unwrap_or_default(), row.get_ref(1)?.as_bytes().unwrap_or_default())
+            }
+            // It was trimmed.
+            None => rev < self.log().first()?,
+        };
+        if found {
+            return Ok(());
+        }
+        // A sensitive key does not belong into a message.
+        let sensitive = table.key_columns().any(|column| table.sensitive.contains(&column.name));
+        let entity = if sensitive { format!("a row of {}", table.name) } else { format!("{}/{key}", table.name) };
+        let name = table.name;
+        Err(StoreError::corrupt_store(format!(
+            "{entity} names event {rev} as its last one, which is not about it: `tasklog verify`, then `tasklog rebuild {name}`"
+        )))
     }
 }
 

@@ -1,5 +1,6 @@
 use clap::Args;
 use serde_json::json;
+use tasklog_log::StoreError;
 use tasklog_projections::{TABLES, TableDef};
 use tasklog_replay::{Cause, Counts, Difference, Fate, RowDiff, compare};
 
@@ -116,6 +117,11 @@ impl Diff {
                                 }
                                 differ += u64::from(first);
                             }
+                            Difference::Unreadable { why, .. } => {
+                                let why = format!("a row of {}: {why}", table.name);
+                                failed = Some(StoreError::corrupt_store(why).into());
+                                return;
+                            }
                         }
                         last = Some(difference.entity().1.to_owned());
                         failed = tell.difference(table, &difference, first).err();
@@ -204,7 +210,7 @@ impl Tell<'_> {
         let (sign, word) = match difference {
             Difference::Stray { .. } => ('-', "only_here"),
             Difference::Missing { .. } => ('+', "only_there"),
-            Difference::Column { .. } => ('~', "changed"),
+            Difference::Column { .. } | Difference::Unreadable { .. } => ('~', "changed"),
         };
         let column = match difference {
             Difference::Column { column, live, replayed, .. } => {

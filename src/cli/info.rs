@@ -1,4 +1,5 @@
 use clap::Args;
+use tasklog_log::Position;
 
 use super::{
     Context, Ended,
@@ -48,11 +49,16 @@ impl Info {
             line("follower", following.report.as_ref().map_or_else(|| "it has not reported yet".to_owned(), reported))?;
         }
         line("log id", format!("{}, epoch {}", info.id, info.epoch))?;
-        line("events", format!("{} to {}", first, head.position))?;
+        let none = first > head.position;
+        line("events", if none { "none".into() } else { format!("{} to {}", first, head.position) })?;
         if let Some(began) = began {
             line("began with", format!("the snapshot of event {began}; what was before is in its source"))?;
         }
-        line("newest", format!("{} ({})", output::time(head.recorded_at), head.commit))?;
+        let newest = match head.position {
+            Position::ZERO => "none".into(),
+            _ => format!("{} ({})", output::time(head.recorded_at), head.commit),
+        };
+        line("newest", newest)?;
         line("tables at", format!("event {}", checkpoint.position))?;
         if matches!(context.url, StoreUrl::Sqlite(_)) && store.moment().is_none() {
             line("size", format!("{} bytes, and {} in the write-ahead log", number(sizes.0), number(sizes.1)))?;

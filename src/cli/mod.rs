@@ -187,6 +187,11 @@ impl Context {
         self.refuse_folder()?;
         TaskStore::open_with(&self.url, OpenOptions { access: Access::Read, ..OpenOptions::default() })
     }
+
+    /// Opens the store without writing anything to it, whatever it is like.
+    pub(crate) fn open_to_look(&self) -> Result<TaskStore, Error> {
+        TaskStore::open_with(&self.url, OpenOptions { access: Access::Look, ..OpenOptions::default() })
+    }
 }
 
 impl Context {

@@ -22,6 +22,8 @@ pub(super) struct Slot {
     pub(super) durable: Position,
     /// The last decision that read it.
     pub(super) stamp: u64,
+    /// Whether the event that `rev` names is known to be about it: it was written here, or looked at.
+    pub(super) linked: bool,
     /// Nobody has looked: it is only assumed that there is no such row.
     pub(super) assumed: bool,
     /// As it was before an open batch of a shared store changed it.
@@ -89,6 +91,7 @@ impl Slot {
             dirty: false,
             durable: rev,
             stamp: 0,
+            linked: false,
             assumed: false,
             origin: None,
         }

@@ -97,12 +97,24 @@ impl Mask {
             *key = self.key(table, key);
             *helper = self.redis_key(helper);
         }
+        if let Finding::Tombstone { table, key, .. } = &mut finding
+            && let Some(table) = tasklog_projections::table(table)
+        {
+            *key = self.key(table, key);
+        }
         let Finding::Row(row) = &mut finding else { return finding };
         let (Difference::Missing { table, key, .. }
         | Difference::Stray { table, key, .. }
-        | Difference::Column { table, key, .. }) = row;
+        | Difference::Column { table, key, .. }
+        | Difference::Unreadable { table, key, .. }) = row;
         let Some(table) = tasklog_projections::table(table) else { return finding };
         *key = self.key(table, key);
+        if let Difference::Unreadable { why, .. } = row
+            && !(self.show || table.sensitive.is_empty())
+        {
+            // What was found there is the rest of the sentence.
+            *why = why.split(':').next().unwrap_or_default().to_owned();
+        }
         if let Difference::Column { column, live, replayed, .. } = row {
             for text in [live, replayed] {
                 // What is no JSON says why it is none.

@@ -14,7 +14,7 @@ use tasklog_log::{
     sqlite::{Head, SqliteLog, accept_epoch, connection, connection::Access, read_head},
 };
 
-use super::{ReadSide, TaskStore, migrate, sqlite::of_file};
+use super::{ReadSide, TaskStore, check, migrate, sqlite::of_file};
 use crate::{
     beside::Beside,
     rejection::{Error, Rejection},
@@ -79,10 +79,7 @@ pub fn restore_until(from: &Path, into: &Path, actor: &str, stop: &Arc<AtomicBoo
             return Err(StoreError::corrupt_store(format!("{} is no store", from.display())));
         }
         migrate::check(found)?;
-        let damage: String = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-        if damage != "ok" {
-            return Err(StoreError::corrupt_store(format!("{}: {damage}", from.display())));
-        }
+        mend(&conn, from)?;
         if super::Following::read(&conn)?.is_some() {
             let why = format!("{} is a replica's: follow its source again", from.display());
             return Err(StoreError::ReadOnly(why));
@@ -95,6 +92,20 @@ pub fn restore_until(from: &Path, into: &Path, actor: &str, stop: &Arc<AtomicBoo
         Ok(accepted)
     })?;
     Ok(accepted)
+}
+
+/// Has SQLite check a copy, pages and indexes. What is only an index is made anew of its rows, which are all there.
+fn mend(conn: &Connection, from: &Path) -> Result<(), StoreError> {
+    let Some(damage) = check::damage(conn)? else { return Ok(()) };
+    let corrupt = |damage: String| StoreError::corrupt_store(format!("{}: {damage}", from.display()));
+    conn.execute_batch("REINDEX").map_err(|_| corrupt(damage.clone()))?;
+    match check::damage(conn)? {
+        None => {
+            tracing::warn!(damage, "{} is damaged: indexes were made anew in the store", from.display());
+            Ok(())
+        }
+        Some(damage) => Err(corrupt(damage)),
+    }
 }
 
 /// Writes a file that appears under its name when it is complete. A store's own file has the permissions that SQLite gives.

@@ -5,6 +5,7 @@ mod at;
 mod background;
 mod backup;
 pub(crate) mod beginning;
+mod check;
 mod epoch;
 pub(crate) mod exclusive;
 mod lock;
@@ -55,7 +56,7 @@ use std::{
 
 use tasklog_log::{AcceptedEpoch, Clock, Log, Millis, Position, StoreError, SystemClock, redis::RedisUrl};
 use tasklog_projections::{Scan, TABLES, View};
-use tasklog_replay::Report;
+use tasklog_replay::{Report, snapshot::TOMBSTONES_MS};
 
 use self::{
     background::{Background, Duties},
@@ -106,6 +107,9 @@ pub enum Access {
     /// Queries only; any number of processes, beside a writing one. A store that must be migrated or rebuilt first is
     /// opened for writing once.
     Read,
+    /// Nothing is written, whatever is found: not even what every other opening would bring up to date. For
+    /// [`TaskStore::verify`], which says what that is; queries may fail. In Redis the same as `Read`.
+    Look,
 }
 
 impl Default for OpenOptions {
@@ -281,7 +285,7 @@ impl TaskStore {
     }
 
     fn open_sqlite(path: &Path, options: OpenOptions) -> Result<Self, Error> {
-        if options.access == Access::Read {
+        if options.access != Access::Write {
             return Self::open_for_reading(path, options, "it was opened for reading");
         }
         if sqlite::cannot_write(path) {
@@ -662,7 +666,7 @@ impl TaskStore {
     }
 
     /// Verifies log and tables: density, checksums, links, and every row against a replay into fresh tables in a
-    /// temporary file. Writers go on; the last stretch is compared under one snapshot. A replica that began with a snapshot is
+    /// temporary file; of a file also its pages, indexes, side tables, tombstones and heads. Writers go on; the last stretch is compared under one snapshot. A replica that began with a snapshot is
     /// verified from there: its events against their checksums and links, its rows against that snapshot and the events since.
     /// `note` hears the position.
     ///
@@ -670,10 +674,23 @@ impl TaskStore {
     /// The store's; what is wrong with events or rows is in the report.
     pub fn verify(&self, note: impl FnMut(Position)) -> Result<Report, Error> {
         match &self.inner.read {
-            ReadSide::Sqlite(pool) => pool.with(|conn| Ok(sqlite::verify(pool.path(), conn, note)?)),
-            ReadSide::Memory(backend) => Ok(sqlite::verify_memory(backend, &self.inner.kept, note)?),
+            ReadSide::Sqlite(pool) => {
+                let since = self.remembered_since(pool.clock().now());
+                pool.with(|conn| Ok(check::verify(pool.path(), conn, since, note)?))
+            }
+            ReadSide::Memory(backend) => Ok(check::verify_memory(backend, &self.inner.kept, note)?),
             ReadSide::Redis(read) => read.with(|log, view| Ok(redis::verify(log, view, note)?)),
             ReadSide::At(_) => Err(at::not_in_the_past("verify")),
+        }
+    }
+
+    /// ms: housekeeping may have forgotten rows that were deleted before this, as a snapshot has, which tables may come from.
+    fn remembered_since(&self, now: Millis) -> Millis {
+        let configured = Millis::try_from(self.inner.config.tombstone_retention.as_millis()).unwrap_or(TOMBSTONES_MS);
+        match self.inner.recording {
+            // Whoever replays one has a time of its own.
+            Some(_) => Millis::MAX,
+            None => now.saturating_sub(configured.min(TOMBSTONES_MS)),
         }
     }
 

@@ -17,7 +17,7 @@ use tasklog_log::{
 };
 use tasklog_projections::{
     TABLES, TableDef, facts,
-    sqlite::{SqliteView, drop_shadow, read_built, swap_shadow, table_exists},
+    sqlite::{SqliteView, create_helpers, drop_shadow, read_built, swap_shadow, table_exists},
 };
 use tasklog_replay::compare;
 
@@ -102,10 +102,17 @@ pub(super) fn rebuild_alone(
     let transaction = connection::begin(conn)?;
     swap(conn, tables)?;
     Following::note_snapshot(conn, filled.began)?;
+    mend_tombstones(conn)?;
     transaction.commit()?;
     drop_shadow(conn)?;
     rebuilding.done();
     Ok(Rebuilt { position: until.position, differed, ..filled })
+}
+
+/// The table of deleted rows is not swapped: its index is made anew by itself.
+fn mend_tombstones(conn: &Connection) -> Result<(), StoreError> {
+    create_helpers(conn)?;
+    Ok(conn.execute_batch("REINDEX _tombstones")?)
 }
 
 fn is_current(conn: &Connection, table: &TableDef) -> bool {

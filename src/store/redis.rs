@@ -75,7 +75,7 @@ pub(crate) fn prepare(url: &RedisUrl, options: &OpenOptions) -> Result<Prepared,
     let names = Names::new(&url.prefix);
     let found: Option<u32> = link.ask(|conn| redis::cmd("GET").arg(keys.schema_version()).query(conn))?;
     migrate::check(found)?;
-    if found.is_none() && options.access == Access::Read {
+    if found.is_none() && options.access != Access::Write {
         return Err(StoreError::unavailable(format!("no store at {url}: a command creates it")));
     }
     if found.is_none() {
@@ -98,7 +98,7 @@ pub(crate) fn prepare(url: &RedisUrl, options: &OpenOptions) -> Result<Prepared,
         }),
     };
     match options.access {
-        Access::Read => {
+        Access::Read | Access::Look => {
             if let Some(table) = stale_tables(&link, &names)?.first() {
                 let why = format!("table {} is to be rebuilt: run tasklog rebuild", table.name);
                 return Err(StoreError::unavailable(why));

@@ -11,30 +11,21 @@ use std::{
 
 use rusqlite::Connection;
 use tasklog_log::{
-    Checkpoint, Clock, Commit, Log, Position, StoreError,
-    archive::ArchivedLog,
-    read_checked_but,
+    Checkpoint, Clock, Commit, Position, StoreError, read_checked_but,
     sqlite::{Head, SqliteLog, connection, connection::Access as FileAccess, read_head},
 };
 use tasklog_projections::{
-    PROJECTED, TableDef, View, facts,
-    memory::MemoryView,
-    sqlite::{Built, HelperFlaw, HelperFlawKind, SqliteView, create_helpers, read_built, table_exists, write_built},
+    PROJECTED, TableDef,
+    sqlite::{Built, SqliteView, create_helpers, read_built, table_exists, write_built},
 };
-use tasklog_replay::{Finding, Problem, Report, Verifier, snapshot::Snapshot};
 
 use super::{
-    Following, OpenOptions, Recording, archive,
-    beginning::snapshot_of,
+    Access, Following, OpenOptions, Recording, archive, check,
     lock::WriterLock,
     migrate,
     pool::Pool,
     rebuild::{Begin, rebuild_alone},
-    scratch::Scratch,
-    snapshots::{self, Kept},
-    tree::kept_in_file,
 };
-use crate::backend::MemoryBackend;
 
 /// Pages read ahead of the fold.
 const PAGES_AHEAD: usize = 4;
@@ -116,7 +107,12 @@ fn check_heads(conn: &Connection) -> Result<(), StoreError> {
     let log = head(conn, Head::Log)?;
     let tables = head(conn, Head::Tables)?;
     if log == tables {
-        return Ok(());
+        // Its instant would go into the log with the next commit, and no later one could be below it.
+        let found = SqliteLog::new(conn, Arc::new(tasklog_log::SystemClock));
+        return match check::mismatch(conn, &found, &log)? {
+            Some(why) => Err(StoreError::corrupt_store(format!("the head of the log: {why}"))),
+            None => Ok(()),
+        };
     }
     Err(StoreError::Diverged { checkpoint: Box::new(tables), log: Box::new(log) })
 }
@@ -172,6 +168,11 @@ pub(super) fn open_for_reading(path: &Path, options: &OpenOptions) -> Result<Rea
     if !path.exists() {
         return Err(StoreError::unavailable(format!("no store at {}: a command creates it", path.display())));
     }
+    // Whoever only reads must not make a new store of one that was lost.
+    let nothing = |what| Err(StoreError::unavailable(format!("no store at {}: {what}", path.display())));
+    if path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() == 0) {
+        return nothing("the file is empty");
+    }
     let (conn, access) = match connection::open(path, FileAccess::Read) {
         Ok(conn) => (conn, FileAccess::Read),
         // In WAL mode even a reader needs a side file; where none can be made and none is left, the file is all there is.
@@ -182,8 +183,13 @@ pub(super) fn open_for_reading(path: &Path, options: &OpenOptions) -> Result<Rea
     };
     let found = migrate::applied(&conn).map_err(|error| of_file(path, error))?;
     migrate::check(found)?;
-    if found != Some(migrate::SCHEMA_VERSION) {
-        let (found, known) = (found.unwrap_or(0), migrate::SCHEMA_VERSION);
+    let Some(found) = found else { return nothing("the file is a database without tables") };
+    if options.access == Access::Look {
+        let recording = if table_exists(&conn, "_settings")? { Recording::read(&conn)? } else { None };
+        return Ok(Readable::Ready(Pool::new(path, access, Recording::clock(recording, &options.clock)), recording));
+    }
+    if found != migrate::SCHEMA_VERSION {
+        let known = migrate::SCHEMA_VERSION;
         return Ok(Readable::Unready(format!("schema version {found} is to be brought to {known}")));
     }
     if let Some(table) = stale_tables(&conn)?.first() {
@@ -250,112 +256,3 @@ impl Iterator for Ahead {
 
 /// Events in a page of a verification.
 pub(super) const VERIFY_PAGE_EVENTS: usize = 4_000;
-/// So few events behind the head, the rest is read and compared under one snapshot.
-const VERIFY_TAIL_EVENTS: u64 = 50_000;
-
-/// Verifies the store behind a read-only connection.
-///
-/// # Errors
-/// The store's.
-pub(super) fn verify(path: &Path, conn: &Connection, note: impl FnMut(Position)) -> Result<Report, StoreError> {
-    let log = SqliteLog::new(conn, Arc::new(tasklog_log::SystemClock));
-    let beginning = log.beginning()?.map(|at| snapshot_of(&snapshots::of_file(path, []), &log, &at)).transpose()?;
-    archive::joined(&log, &SqliteView::live(conn), |log| verify_joined(conn, log, beginning.as_ref(), note))
-}
-
-fn verify_joined(
-    conn: &Connection,
-    log: &ArchivedLog<'_>,
-    beginning: Option<&Snapshot>,
-    mut note: impl FnMut(Position),
-) -> Result<Report, StoreError> {
-    let scratch = Scratch::new()?;
-    let mut view = scratch.view(log)?;
-    let quarantined = facts::quarantined(&SqliteView::live(conn))?;
-    let mut verifier = match beginning {
-        Some(snapshot) => after(snapshot, &mut view, quarantined)?,
-        // What is before the log's beginning must be in its archive.
-        None => Verifier::new(Position(1), quarantined).with_tree(kept_in_file(conn)?),
-    };
-    let mut step = |verifier: &mut Verifier, view: &mut SqliteView<'_>, leave: u64| -> Result<(), StoreError> {
-        loop {
-            let head = log.head()?.position;
-            let page = log.read(verifier.position(), VERIFY_PAGE_EVENTS)?;
-            if page.is_empty() || verifier.position().0 + leave >= head.0 {
-                return Ok(());
-            }
-            verifier.page(&page, view)?;
-            note(verifier.position());
-        }
-    };
-    step(&mut verifier, &mut view, VERIFY_TAIL_EVENTS)?;
-    let snapshot = conn.unchecked_transaction()?;
-    step(&mut verifier, &mut view, 0)?;
-    let live = SqliteView::live(conn);
-    check_helpers(&live, &mut verifier, &mut view, beginning.is_none())?;
-    let report = verifier.finish(log, &live, &mut view)?;
-    snapshot.commit()?;
-    Ok(report)
-}
-
-/// What leads to rows, and where the next event of a deleted one is to link to.
-fn check_helpers(
-    live: &SqliteView<'_>,
-    verifier: &mut Verifier,
-    fresh: &mut SqliteView<'_>,
-    whole: bool,
-) -> Result<(), StoreError> {
-    verifier.flush(fresh)?;
-    for table in PROJECTED {
-        let mut flaws = Vec::new();
-        live.check_helpers(table, fresh, whole, &mut |flaw| flaws.push(flaw))?;
-        for flaw in flaws {
-            if !verifier.is_tainted(table.name, &flaw.key) {
-                verifier.report().add(as_finding(table, flaw));
-            }
-        }
-    }
-    Ok(())
-}
-
-fn as_finding(table: &'static TableDef, flaw: HelperFlaw) -> Finding {
-    let HelperFlaw { key, helper, kind } = flaw;
-    let problem = match kind {
-        HelperFlawKind::Missing => Problem::Missing,
-        HelperFlawKind::Stray => Problem::Stray,
-        HelperFlawKind::Wrong => Problem::Wrong,
-        HelperFlawKind::Damaged(why) => Problem::Damaged(why),
-    };
-    Finding::Helper { table: table.name, key, helper, problem }
-}
-
-fn after(snapshot: &Snapshot, fresh: &mut dyn View, quarantined: Vec<Position>) -> Result<Verifier, StoreError> {
-    let at = snapshot.load(&PROJECTED, fresh)?;
-    Verifier::after_snapshot(at.position, fresh, quarantined)
-}
-
-/// Verifies a log and tables in memory, whose snapshots are kept there.
-///
-/// # Errors
-/// The store's.
-pub(super) fn verify_memory(
-    backend: &MemoryBackend,
-    kept: &Kept,
-    mut note: impl FnMut(Position),
-) -> Result<Report, StoreError> {
-    let (log, live): (&dyn Log, &dyn View) = (&backend.log, &backend.view);
-    let mut fresh = MemoryView::new(log.info()?);
-    let quarantined = facts::quarantined(live)?;
-    let mut verifier = match backend.log.beginning() {
-        Some(at) => after(&snapshot_of(kept.all(), log, &at)?, &mut fresh, quarantined)?,
-        None => Verifier::new(log.first()?, quarantined),
-    };
-    loop {
-        let page = log.read(verifier.position(), VERIFY_PAGE_EVENTS)?;
-        if page.is_empty() {
-            return verifier.finish(log, live, &mut fresh);
-        }
-        verifier.page(&page, &mut fresh)?;
-        note(verifier.position());
-    }
-}

@@ -9,12 +9,12 @@
 //! ```
 //! The connection belongs to the caller; an open transaction is joined.
 
-mod helpers;
+mod audit;
 mod schema;
 mod shadow;
 mod sql;
 
-pub use helpers::{HelperFlaw, HelperFlawKind};
+pub use audit::{Values, check_indexes, check_values};
 pub use schema::{
     Built, create_helpers, create_tables, index_statements, read_built, table_exists, table_statement, write_built,
 };
@@ -33,7 +33,7 @@ use tasklog_log::{
     sqlite::{Head, connection, read_head, write_head},
 };
 
-use crate::{AnyRow, Cell, Cells, Held, RowChange, Scan, TableDef, Tombstones, View};
+use crate::{AnyRow, Cell, Cells, Held, RowChange, Scan, TableDef, Tombstones, Unreadable, View};
 
 /// Which copy of the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -217,16 +217,17 @@ impl<'c> SqliteView<'c> {
     }
 
     fn load(&self, table: &TableDef, row: &rusqlite::Row<'_>) -> Result<Held, StoreError> {
-        let load = || -> Result<Held, String> {
-            let stored = StoredRow(row);
-            let loaded = (table.load)(&stored)?;
-            let rev = stored.cell(table.columns.len())?;
-            let Cell::Integer(rev) = rev else { return Err(format!("column _rev holds {rev:?}")) };
-            let rev = Position::from_i64(rev).ok_or_else(|| format!("column _rev holds {rev}"))?;
-            Ok(Held { row: loaded, rev })
-        };
-        load().map_err(|why| StoreError::corrupt_store(format!("a row of {}: {why}", table.name)))
+        load(table, row).map_err(|why| StoreError::corrupt_store(format!("a row of {}: {why}", table.name)))
     }
+}
+
+fn load(table: &TableDef, row: &rusqlite::Row<'_>) -> Result<Held, String> {
+    let stored = StoredRow(row);
+    let loaded = (table.load)(&stored)?;
+    let rev = stored.cell(table.columns.len())?;
+    let Cell::Integer(rev) = rev else { return Err(format!("column _rev holds {rev:?}")) };
+    let rev = Position::from_i64(rev).ok_or_else(|| format!("column _rev holds {rev}"))?;
+    Ok(Held { row: loaded, rev })
 }
 
 fn key_cells(table: &TableDef, key: &str) -> Result<Vec<Cell<'static>>, StoreError> {
@@ -302,6 +303,21 @@ impl View for SqliteView<'_> {
         let mut page = Vec::new();
         while let Some(row) = rows.next()? {
             page.push(self.load(table, row)?);
+        }
+        Ok(page)
+    }
+
+    fn scan_each(
+        &self,
+        table: &'static TableDef,
+        scan: &Scan<'_>,
+    ) -> Result<Vec<Result<Held, Unreadable>>, StoreError> {
+        let (text, values) = sql::scan(table, self.area, scan)?;
+        let mut select = self.conn.prepare_cached(&text)?;
+        let mut rows = select.query(params_from_iter(values.iter().map(Bindable)))?;
+        let mut page = Vec::new();
+        while let Some(row) = rows.next()? {
+            page.push(load(table, row).map_err(|why| audit::unreadable(table, row, why)));
         }
         Ok(page)
     }
