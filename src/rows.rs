@@ -241,6 +241,8 @@ impl Rows {
         slot.row = row;
         slot.rev = rev;
         slot.at = now;
+        // A new life of a dead row links to nothing, and was not looked at.
+        slot.linked = true;
         if !slot.dirty {
             slot.dirty = true;
             self.dirty[at].push(key.into());

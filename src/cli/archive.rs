@@ -153,7 +153,7 @@ impl Archive {
         }
         if manifest.last() == Position::ZERO {
             context.out.line(format!(
-                "nothing is sealed yet: the log has {} events, a segment {} (--all seals what there is); {url} is empty",
+                "nothing is sealed yet: the log has {} events, a segment {} (--all seals what there is); {url} has nothing of it",
                 number(head.0),
                 number(self.segment_events as u64),
             ))?;

@@ -74,6 +74,13 @@ fn sqlites_name_for_memory_is_no_file() {
 }
 
 #[test]
+fn an_option_of_a_url_stands_once() {
+    let mut command = tasklog();
+    command.args(["--store", "redis://127.0.0.1/0?prefix=a&prefix=b", "info"]);
+    run(command, b"").with(2).says(&["option \"prefix\" stands twice"]);
+}
+
+#[test]
 fn a_recording_is_not_written_over_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("day.ndjson");
