@@ -10,6 +10,7 @@ use tasklog_projections::TableDef;
 
 use super::{
     asked::{Asked, Params, number, table_named},
+    feed::whole,
     problem::Problem,
     tail,
 };
@@ -66,7 +67,7 @@ pub(crate) async fn events(mut asked: Asked) -> Result<Response, Problem> {
     let limit = asked.params.take_limit()?;
     asked.app.reach_after(after).await?;
     let page = asked.read(String::new, move |store, mask| {
-        let (events, next, head) = store.read(|log, _| {
+        let (events, next, head) = store.read(|log, view| {
             let head = log.head()?.position;
             let mut found: Vec<Value> = Vec::new();
             let (mut at, mut looked_at, mut bytes) = (after, 0, 0);
@@ -81,6 +82,7 @@ pub(crate) async fn events(mut asked: Asked) -> Result<Response, Problem> {
                         if found.len() == limit || bytes > PAGE_BYTES_MAX {
                             break 'pages;
                         }
+                        whole(view, commit, event)?;
                         looked_at += 1;
                         at = event.position;
                         if filter.wants(commit, event) {

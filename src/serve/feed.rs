@@ -13,7 +13,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use tasklog_log::{Commit, Event, Position};
+use tasklog_log::{Commit, Event, Position, StoreError};
+use tasklog_projections::{View, facts};
 use tokio::sync::{OnceCell, watch};
 
 use super::{problem::Problem, state::App};
@@ -89,9 +90,28 @@ impl Told {
     }
 }
 
+/// Whoever is told an event must be able to rely on its bytes. One that is quarantined is told as it is stored: that it is not to
+/// be relied on has been decided, and is told further on.
+///
+/// # Errors
+/// `corrupt`, naming the position.
+pub(crate) fn whole(view: &dyn View, commit: &Commit, event: &Event) -> Result<(), StoreError> {
+    match commit.check(event) {
+        Err(error) if !facts::quarantined(view)?.contains(&event.position) => Err(error),
+        _ => Ok(()),
+    }
+}
+
 impl Page {
     fn read(store: &TaskStore, after: Position) -> Result<Self, crate::Error> {
-        let commits = store.read(|log, _| Ok(log.read(after, PAGE_EVENTS)?))?;
+        let commits = store.read(|log, view| {
+            let commits = log.read(after, PAGE_EVENTS)?;
+            let events = commits.iter().flat_map(|commit| commit.events.iter().map(move |event| (commit, event)));
+            events
+                .filter(|(_, event)| event.position > after)
+                .try_for_each(|(commit, event)| whole(view, commit, event))?;
+            Ok(commits)
+        })?;
         let (mut events, mut bytes) = (Vec::new(), 0);
         for commit in commits {
             let commit = Arc::new(commit);

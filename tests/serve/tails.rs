@@ -8,7 +8,10 @@ use std::{
 use serde_json::{Value, json};
 use tasklog_testing::RedisServer;
 
-use crate::service::{Service, Sse, Tail, register};
+use crate::{
+    service::{Service, Sse, Tail, register},
+    support::program::{run, tasklog},
+};
 
 fn write(service: &Service, ids: std::ops::Range<usize>) {
     let body: String = ids.map(|at| register(&format!("t{at}")) + "\n").collect();
@@ -202,4 +205,34 @@ fn a_tail_is_told_that_the_log_cannot_be_read_without_repair() {
     // Whoever stands behind it hears what comes.
     let mut tail = Tail::open(&service, "/v1/events?after=3", "");
     assert_eq!(tail.ids(1), [4]);
+}
+
+#[test]
+fn an_event_whose_bytes_have_changed_is_told_to_nobody_unless_it_is_quarantined() {
+    let mut first = Service::new(&[]);
+    write(&first, 0..4);
+    assert_eq!(first.stop(), Some(0));
+    let path = first.url();
+    let path = path.strip_prefix("sqlite:").unwrap();
+    let flip =
+        "UPDATE events SET payload = CAST(replace(payload, 'node_tasks', 'node_taskx') AS BLOB) WHERE position = 2";
+    assert_eq!(rusqlite::Connection::open(path).unwrap().execute(flip, []).unwrap(), 1);
+    let mut service = Service::of(&first.url(), &[]);
+    let mut tail = Tail::open(&service, "/v1/events?after=0", "");
+    let told = ended(&mut tail);
+    assert!(told["detail"].as_str().unwrap().contains("event 2"), "{told}");
+    assert_eq!(told["reason"], "failed");
+    let why = service.get("/v1/events").problem(503, "corrupt");
+    assert!(why.contains("event 2: checksum of its stored bytes"), "{why}");
+    // Those before and behind it are told.
+    assert_eq!(service.get("/v1/events?limit=1").with(200).json()["next_after"], 1);
+    assert_eq!(service.get("/v1/events?after=2").with(200).json()["events"].as_array().unwrap().len(), 2);
+
+    assert_eq!(service.stop(), Some(0));
+    let mut quarantine = tasklog();
+    quarantine.args(["--store", &first.url(), "quarantine", "2", "--reason", "a flipped bit"]);
+    run(quarantine, b"").with(0);
+    let service = Service::of(&first.url(), &[]);
+    let events = service.get("/v1/events").with(200).json()["events"].clone();
+    assert_eq!(events.as_array().unwrap().len(), 5);
 }
