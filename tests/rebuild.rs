@@ -122,16 +122,19 @@ fn what_leads_to_rows_is_verified_and_a_rebuild_mends_it() {
     let found: BTreeSet<_> = store.verify(|_| {}).unwrap().findings.iter().map(|finding| finding.to_string()).collect();
     let stray = "but the log says it does not belong there";
     for expected in [
-        "aliases/gone: missing from _tombstones".to_owned(),
-        format!("aliases/shop: in _tombstones, {stray}"),
-        format!("tasks/never: in _tombstones, {stray}"),
-        "aliases/shop: missing from _aliases_by_target".to_owned(),
-        format!("aliases/shop: in _aliases_by_target, {stray}"),
-        format!("aliases/nobody: in _aliases_by_target, {stray}"),
+        "aliases/gone: its tombstone is missing; event 3 deleted the row".to_owned(),
+        "aliases/shop: a tombstone with rev 1, but the log says there is to be none".to_owned(),
+        "tasks/never: a tombstone with rev 4, but the log says there is to be none".to_owned(),
+        "aliases/shop: missing from _aliases_by_target under \"products\"".to_owned(),
+        format!("aliases/shop: in _aliases_by_target under \"other\", {stray}"),
+        format!("aliases/nobody: in _aliases_by_target under \"other\", {stray}"),
     ] {
         assert!(found.contains(&expected), "{expected}: {found:#?}");
     }
-    assert!(found.iter().any(|found| found.starts_with("tasks: ") && found.contains("tasks_by_created")), "{found:#?}");
+    assert!(
+        found.iter().any(|found| found.starts_with("table tasks: ") && found.contains("tasks_by_created")),
+        "{found:#?}"
+    );
     store.rebuild(&PROJECTED, |_| {}).unwrap();
     assert_eq!(store.verify(|_| {}).unwrap().findings, []);
     let target = aliases::ByTarget { uid: "products".into() };

@@ -190,6 +190,7 @@ impl Context {
 
     /// Opens the store without writing anything to it, whatever it is like.
     pub(crate) fn open_to_look(&self) -> Result<TaskStore, Error> {
+        self.refuse_folder()?;
         TaskStore::open_with(&self.url, OpenOptions { access: Access::Look, ..OpenOptions::default() })
     }
 }

@@ -92,10 +92,21 @@ fn threads_end_when_they_are_dropped() {
 
 // ---- jobs
 
+/// A clock that goes on by a millisecond whenever somebody looks at it.
+#[derive(Default)]
+struct Ticking(std::sync::atomic::AtomicI64);
+
+impl tasklog_log::Clock for Ticking {
+    fn now(&self) -> tasklog_log::Millis {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
 /// A store whose jobs are old as soon as they have finished, and whose claims do not end.
 fn with_short_lived_jobs() -> TaskStore {
-    let config = Config { job_ttl_ms: -60_000, job_claim_ms: 3_600_000, ..Config::default() };
-    TaskStore::open_with(&StoreUrl::Memory, OpenOptions { config, ..OpenOptions::default() }).unwrap()
+    let config = Config { job_ttl_ms: 0, job_claim_ms: 3_600_000, ..Config::default() };
+    let clock = Arc::new(Ticking::default());
+    TaskStore::open_with(&StoreUrl::Memory, OpenOptions { config, clock, ..OpenOptions::default() }).unwrap()
 }
 
 fn run<C: Command>(store: &TaskStore, command: C) -> C::Answer {
