@@ -1,7 +1,6 @@
 //! Whether the process lives, and whether it can be asked.
 
 use axum::extract::State;
-use serde_json::json;
 use tasklog_log::{Clock, Millis, SystemClock};
 
 use super::{
@@ -26,13 +25,15 @@ pub(crate) async fn readyz(State(app): State<App>) -> Result<Answer, Problem> {
     }
     let (position, following) = app.probe(|store| Ok((store.health()?, store.following()?))).await?;
     app.saw(position);
-    let mut ready = json!({ "ready": true, "position": position });
-    if let Some(Following { report, .. }) = following {
-        let lag = require_caught_up(report, app.settings.replica, SystemClock.now())
-            .map_err(|why| Problem::busy(why).at(position))?;
-        ready["lag_events"] = lag.into();
-    }
-    Ok(Answer::json(ready.to_string()).at(position))
+    let lag = match following {
+        None => String::new(),
+        Some(Following { report, .. }) => {
+            let lag = require_caught_up(report, app.settings.replica, SystemClock.now())
+                .map_err(|why| Problem::busy(why).at(position))?;
+            format!(r#","lag_events":{lag}"#)
+        }
+    };
+    Ok(Answer::json(format!(r#"{{"ready":true,"position":{position}{lag}}}"#)).at(position))
 }
 
 /// How many events a replica is behind, by what its follower last reported.
