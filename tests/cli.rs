@@ -149,6 +149,44 @@ fn a_command_id_answers_a_repeat_with_the_first_outcome() {
     assert_eq!(store.json(["log"]).len(), 2);
 }
 
+/// Its caller was told that it was done, with an answer of another shape.
+#[test]
+fn another_command_under_a_command_id_that_was_used_is_refused() {
+    let id = r#""command_id":"01990000-0000-7000-8000-000000000001""#;
+    let register = format!(r#"{{"command":"tasks.register","args":{{"miroir_id":"t1","node_tasks":{{}}}},{id}}}"#);
+    let cancel = format!(r#"{{"command":"tasks.cancel","args":{{"miroir_id":"t1"}},{id}}}"#);
+    let both = format!(
+        r#"{{"transact":[{{"command":"tasks.register","args":{{"node_tasks":{{}}}}}},{{"command":"tasks.cancel","args":{{"miroir_id":"t1"}}}}],{id}}}"#
+    );
+    let store = Store::new();
+    // In one batch and in a later process.
+    for lines in [vec![register.clone(), cancel.clone()], vec![cancel, both, register.clone()]] {
+        let answers = store.apply(&lines).with(1).json();
+        for answer in answers.iter().filter(|answer| answer["ok"] == false) {
+            assert_eq!(answer["error"]["kind"], "invalid", "{answer}");
+            let why = answer["error"]["message"].as_str().unwrap();
+            assert!(why.contains("is that of tasks.register, already done, and not of "), "{why}");
+        }
+        let told: Vec<_> = answers.iter().map(|answer| answer["ok"] == true).collect();
+        assert_eq!(told, lines.iter().map(|line| *line == register).collect::<Vec<_>>());
+    }
+    assert_eq!(store.json(["log"]).len(), 1);
+}
+
+/// Answers that were kept before they had the names of their commands are given as before.
+#[test]
+fn an_answer_that_was_kept_without_names_is_given_to_a_repeat() {
+    let id = r#""command_id":"01990000-0000-7000-8000-000000000001""#;
+    let register = format!(r#"{{"command":"tasks.register","args":{{"miroir_id":"t1","node_tasks":{{}}}},{id}}}"#);
+    let store = Store::with(&[&register]);
+    let names = r#"replace(CAST(answer AS TEXT), ',"of":["tasks.register"]', '')"#;
+    let shell = store.shell();
+    let changed = format!("UPDATE _answers SET answer = CAST({names} AS BLOB) WHERE answer <> CAST({names} AS BLOB)");
+    assert_eq!(shell.execute(&changed, []).unwrap(), 1);
+    drop(shell);
+    assert_eq!(store.apply(&[&register]).with(0).json()[0]["reply"]["repeated"], true);
+}
+
 fn at(ms: u64, line: &str) -> String {
     format!(r#"{},"at_ms":{ms}}}"#, line.strip_suffix('}').unwrap())
 }

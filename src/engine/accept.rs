@@ -7,7 +7,7 @@ use tasklog_projections::TableDef;
 
 use super::{
     Answers, AnyReply, Decided, Engine, Request,
-    reply::{Unplaced, kept_answer, texts_of, with_places},
+    reply::{Known, Unplaced, kept_answer, texts_of, with_places},
 };
 use crate::{
     Rejection,
@@ -67,7 +67,7 @@ impl<B: Backend> Engine<B> {
             unplaced.complete(&mut answers);
         }
         let kept = match given {
-            Some(id) => self.keep(id, &meta, &unplaced, &mut answers)?,
+            Some(id) => self.keep(id, &request.names(), &meta, &unplaced, &mut answers)?,
             None => Kept::default(),
         };
         let decided_at = (now != self.batch.now).then_some(now);
@@ -91,22 +91,24 @@ impl<B: Backend> Engine<B> {
     fn keep(
         &mut self,
         id: CommitId,
+        of: &[&'static str],
         meta: &ReplyMeta,
         unplaced: &Unplaced,
         answers: &mut [Box<dyn AnyAnswer>],
     ) -> Result<Kept, Error> {
+        let known = |texts| Known { meta: *meta, of: of.iter().map(|name| (*name).into()).collect(), texts };
         if self.backend.shared().is_some() {
             let parts = keep::with_places(answers, |answers, real| {
                 unplaced.placed(real)?.complete(answers);
-                Ok(kept_answer(&with_places(meta, real), &texts_of(answers)))
+                Ok(kept_answer(&with_places(meta, real), of, &texts_of(answers)))
             })?;
             // Until it has its places, a repeat within the batch waits for the next one.
-            self.batch.answered.insert(id, (*meta, Vec::new()));
+            self.batch.answered.insert(id, known(Vec::new()));
             return Ok(Kept { answer: None, parts: Some(parts) });
         }
         let texts = texts_of(answers);
-        let answer = kept_answer(meta, &texts);
-        self.batch.answered.insert(id, (*meta, texts));
+        let answer = kept_answer(meta, of, &texts);
+        self.batch.answered.insert(id, known(texts));
         Ok(Kept { answer: Some(answer), parts: None })
     }
 

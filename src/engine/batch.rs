@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use ahash::RandomState;
 use tasklog_log::{Checkpoint, CommitId, Millis, Position};
 
+use super::reply::Known;
 use crate::{
     backend::{Item, Placed},
-    command::ReplyMeta,
     meters::Count,
 };
 
@@ -29,7 +29,7 @@ pub(super) struct Batch {
     pub(super) items: Vec<Item>,
     /// The real places of the items, once they are known.
     pub(super) placed: Placed,
-    pub(super) answered: HashMap<CommitId, (ReplyMeta, Vec<String>), RandomState>,
+    pub(super) answered: HashMap<CommitId, Known, RandomState>,
     /// What is counted with each item that stands.
     pub(super) counts: Vec<(Option<usize>, Count)>,
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use tasklog_log::{CommitId, Position, StoreError};
 
@@ -9,7 +10,7 @@ use super::{Engine, Request};
 use crate::{
     backend::Backend,
     command::{AnyAnswer, Completion, ReplyMeta, Subject},
-    rejection::Error,
+    rejection::{Error, Rejection},
 };
 
 /// A reply whose command is known at run time only.
@@ -71,13 +72,14 @@ impl<B: Backend> Engine<B> {
     /// What was answered before under the `command_id` that the request brings.
     pub(super) fn repeated(&mut self, request: &Request) -> Result<Option<AnyReply>, Error> {
         let Some(id) = request.options.command_id else { return Ok(None) };
-        let (mut meta, texts) = match self.batch.answered.get(&id) {
-            Some((meta, texts)) => (*meta, texts.clone()),
+        let Known { mut meta, of, texts } = match self.batch.answered.get(&id) {
+            Some(known) => known.clone(),
             None => match self.backend.find(id)? {
                 Some(stored) => parse_kept(id, &stored.answer)?,
                 None => return Ok(None),
             },
         };
+        check_repeat(id, &of, &request.names())?;
         meta.repeated = true;
         Ok(Some(AnyReply { meta, answers: Answers::Repeated(texts), waits_for: None }))
     }
@@ -121,15 +123,49 @@ pub(super) fn with_places(meta: &ReplyMeta, real: &dyn Fn(Position) -> Position)
     ReplyMeta { first: meta.first.map(real), position: real(meta.position), rev: meta.rev.map(real), ..*meta }
 }
 
-/// What a repeat of the command will be answered: `[meta, [answers]]`.
-pub(super) fn kept_answer(meta: &ReplyMeta, texts: &[String]) -> Vec<u8> {
-    // A plain struct of numbers and ids.
-    let meta = serde_json::to_string(meta).unwrap_or_default();
-    format!("[{meta},[{}]]", texts.join(",")).into_bytes()
+/// What is known of a command under its id.
+#[derive(Clone)]
+pub(super) struct Known {
+    pub(super) meta: ReplyMeta,
+    /// The names of the commands.
+    pub(super) of: Vec<Box<str>>,
+    /// What they answered.
+    pub(super) texts: Vec<String>,
 }
 
-fn parse_kept(id: CommitId, answer: &[u8]) -> Result<(ReplyMeta, Vec<String>), StoreError> {
-    let (meta, texts): (ReplyMeta, Vec<Box<RawValue>>) = serde_json::from_slice(answer)
+/// The first part of a kept answer.
+#[derive(Deserialize)]
+struct KeptMeta {
+    #[serde(flatten)]
+    meta: ReplyMeta,
+    /// The names of the commands; none in answers that were kept before these were.
+    #[serde(default)]
+    of: Vec<Box<str>>,
+}
+
+/// What a repeat of the command will be answered: `[meta, [answers]]`.
+pub(super) fn kept_answer(meta: &ReplyMeta, of: &[&str], texts: &[String]) -> Vec<u8> {
+    // Plain structs of numbers, ids and names.
+    let meta = serde_json::to_string(meta).unwrap_or_default();
+    let of = serde_json::to_string(of).unwrap_or_default();
+    format!(r#"[{},"of":{of}}},[{}]]"#, meta.trim_end_matches('}'), texts.join(",")).into_bytes()
+}
+
+fn parse_kept(id: CommitId, answer: &[u8]) -> Result<Known, StoreError> {
+    let (KeptMeta { meta, of }, texts): (KeptMeta, Vec<Box<RawValue>>) = serde_json::from_slice(answer)
         .map_err(|error| StoreError::corrupt_store(format!("kept answer of {id}: {error}")))?;
-    Ok((meta, texts.into_iter().map(|text| Box::<str>::from(text).into()).collect()))
+    let texts = texts.into_iter().map(|text| Box::<str>::from(text).into()).collect();
+    Ok(Known { meta, of, texts })
+}
+
+/// An id stands for one command and its repeats: a caller that gives it to another one must not take the first one's answer
+/// for its own.
+fn check_repeat(id: CommitId, of: &[Box<str>], asked: &[&str]) -> Result<(), Rejection> {
+    if of.is_empty() || of.iter().map(|name| &**name).eq(asked.iter().copied()) {
+        return Ok(());
+    }
+    let (of, asked) = (of.join(", "), asked.join(", "));
+    Err(Rejection::invalid(format!(
+        "command_id: {id} is that of {of}, already done, and not of {asked}: use another one"
+    )))
 }

@@ -95,6 +95,11 @@ impl Request {
         })
     }
 
+    /// The names of its commands.
+    pub(super) fn names(&self) -> Vec<&'static str> {
+        self.commands.iter().map(|command| command.name()).collect()
+    }
+
     /// Refuses what no decision has to look at.
     pub(super) fn check(&self) -> Result<(), Rejection> {
         let CommandOptions { actor, reason, request_id, .. } = &self.options;

@@ -80,10 +80,14 @@ fn a_command_with_the_same_key_is_done_once_whichever_service_it_is_sent_to() {
             assert_eq!(again[same], first[same], "{same}");
         }
     }
-    // Under the same key even another command is the first one.
+    // Under the same key the command is the first one, whatever its arguments say.
     let other = two.post_with("/v1/commands", &register("t2"), &[JSON, key]).with(200).json();
     assert_eq!((&other["repeated"], &other["miroir_id"]), (&true.into(), &"t1".into()));
     two.get("/v1/tables/tasks/t2").problem(404, "not_found");
+    // Another command under it would be told that it was done.
+    let cancel = r#"{"command":"tasks.cancel","args":{"miroir_id":"t1"}}"#;
+    let why = two.post_with("/v1/commands", cancel, &[JSON, key]).problem(422, "invalid");
+    assert!(why.contains("is that of tasks.register") && why.contains("not of tasks.cancel"), "{why}");
     assert_eq!(one.get("/v1/info").json()["head"], 1);
     // Without a key it is decided anew, and finds that nothing is left to do.
     let anew = two.register("t1").json();
