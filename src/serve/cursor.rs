@@ -42,6 +42,7 @@ impl CursorKey {
 
 /// Where a page ended.
 pub(crate) struct Cursor<'a> {
+    pub(crate) table: &'a str,
     pub(crate) index: &'a str,
     pub(crate) cells: &'a [Cell<'a>],
 }
@@ -70,7 +71,7 @@ impl Cursor<'_> {
             })
             .collect();
         // Texts and numbers.
-        let mut bytes = serde_json::to_vec(&(self.index, parts)).unwrap_or_default();
+        let mut bytes = serde_json::to_vec(&(self.table, self.index, parts)).unwrap_or_default();
         let mut text = vec![PLAIN];
         if sealed {
             text = vec![SEALED];
@@ -113,10 +114,10 @@ impl Cursor<'_> {
             }
             _ => return Err(wrong()),
         };
-        let (index, parts): (String, Vec<Part>) = serde_json::from_slice(&plain).map_err(|_| wrong())?;
+        let (of, index, parts): (String, String, Vec<Part>) = serde_json::from_slice(&plain).map_err(|_| wrong())?;
         let order = order(table, scan).ok_or_else(wrong)?;
-        if index != scan.index || parts.len() != order.len() {
-            return Err("it belongs to a list with other conditions".into());
+        if of != table.name || index != scan.index || parts.len() != order.len() {
+            return Err("it belongs to another list, of another table or with other conditions".into());
         }
         parts.into_iter().zip(order).map(|(part, at)| cell(part, table, at).ok_or_else(wrong)).collect()
     }

@@ -116,7 +116,7 @@ impl Page {
                 None => "null".to_owned(),
                 Some(row) => {
                     let cells = table.cursor(index, equal, &row)?;
-                    format!("\"{}\"", Cursor { index, cells: &cells }.close(&key, sealed))
+                    format!("\"{}\"", Cursor { table: table.name, index, cells: &cells }.close(&key, sealed))
                 }
             };
             Ok((Some(format!(r#"{{"rows":[{}],"next":{next}}}"#, rows.join(","))), position))

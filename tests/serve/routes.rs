@@ -99,6 +99,9 @@ fn pages_of_rows_lose_none_and_repeat_none_while_rows_come_and_go() {
     let next = page["next"].as_str().unwrap();
     let detail = service.get(&format!("/v1/tables/tasks?status=enqueued&cursor={next}")).problem(400, "malformed");
     assert!(detail.contains("cursor"), "{detail}");
+    // Its key would be a place in another table, too.
+    let detail = service.get(&format!("/v1/tables/aliases?cursor={next}")).problem(400, "malformed");
+    assert!(detail.contains("of another table"), "{detail}");
     for wrong in ["x", "cHt9", "%21", &format!("{next}A")] {
         service.get(&format!("/v1/tables/tasks?cursor={wrong}")).problem(400, "malformed");
     }
