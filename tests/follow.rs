@@ -6,7 +6,6 @@
 mod support;
 
 use std::{
-    fs,
     io::Write,
     path::Path,
     process::{Command, Stdio},
@@ -73,22 +72,6 @@ fn assert_same(source: &Store, replica: &Store) {
         (info["log_id"].clone(), info["epoch"].clone(), info["head_commit_id"].clone(), info["checkpoint"].clone())
     };
     assert_eq!(ids(replica), ids(source));
-}
-
-/// Copies a store that nobody writes to: all that its last writer left.
-fn back_up(store: &Store, to: &Path) {
-    let conn = Connection::open(store.path()).unwrap();
-    conn.execute("VACUUM INTO ?1", [to.to_str().unwrap()]).unwrap();
-}
-
-/// Puts a backup in the place of a store.
-fn restore(store: &Store, from: &Path) {
-    for suffix in ["-wal", "-shm"] {
-        let _ = fs::remove_file(store.beside(suffix));
-    }
-    let beside = store.folder.path().join("restored.db");
-    fs::copy(from, &beside).unwrap();
-    fs::rename(&beside, store.path()).unwrap();
 }
 
 fn raise_epoch(store: &Store) {
@@ -250,10 +233,10 @@ fn a_read_waits_for_a_position_and_says_how_far_the_store_is_if_it_does_not_come
 fn diverged() -> (Store, Store) {
     let (source, replica) = (Store::with(&registers("common", 30)), Store::new());
     let backup = source.folder.path().join("backup.db");
-    back_up(&source, &backup);
+    source.back_up(&backup);
     source.apply(&registers("lost", 7)).with(0);
     follow_once(&source, &replica).with(0);
-    restore(&source, &backup);
+    source.put_back(&backup);
     (source, replica)
 }
 
@@ -300,11 +283,11 @@ fn a_follower_goes_back_at_once_if_it_is_told_to_accept_the_divergence() {
 fn a_running_follower_notices_that_its_source_was_restored() {
     let (source, replica) = (Store::with(&registers("common", 30)), Store::new());
     let backup = source.folder.path().join("backup.db");
-    back_up(&source, &backup);
+    source.back_up(&backup);
     source.apply(&registers("lost", 7)).with(0);
     let mut running = Running::of(follow(&source, &replica, &["--json"]));
     running.until(r#""position":37"#);
-    restore(&source, &backup);
+    source.put_back(&backup);
     raise_epoch(&source);
     source.apply(&registers("other", 9)).with(0);
     running.until(r#""state":"went_back""#);
@@ -316,10 +299,10 @@ fn a_running_follower_notices_that_its_source_was_restored() {
 fn a_replica_killed_on_its_way_back_is_whole() {
     let (source, replica) = (Store::with(&registers("common", 4_000)), Store::new());
     let backup = source.folder.path().join("backup.db");
-    back_up(&source, &backup);
+    source.back_up(&backup);
     source.apply(&registers("lost", 500)).with(0);
     follow_once(&source, &replica).with(0);
-    restore(&source, &backup);
+    source.put_back(&backup);
     raise_epoch(&source);
     source.apply(&registers("other", 100)).with(0);
     for kill in 0..10 {
@@ -399,12 +382,12 @@ fn a_store_in_memory_is_followed_into_memory_and_into_a_file() {
 fn a_replica_in_memory_goes_back_like_one_in_a_file() {
     let source = Store::with(&registers("common", 30));
     let backup = source.folder.path().join("backup.db");
-    back_up(&source, &backup);
+    source.back_up(&backup);
     source.apply(&registers("lost", 7)).with(0);
     let url: StoreUrl = source.url().parse().unwrap();
     let follower = Follower::start(open_source(&url).unwrap(), &StoreUrl::Memory, FollowOptions::default()).unwrap();
     follower.wait_for(Position(37), PATIENCE).unwrap();
-    restore(&source, &backup);
+    source.put_back(&backup);
     raise_epoch(&source);
     source.apply(&registers("other", 20)).with(0);
     eventually("the replica goes back", || !follower.went_back().is_empty());
@@ -533,10 +516,10 @@ fn a_source_trimmed_beyond_its_replica_is_refused_and_one_trimmed_up_to_it_is_fo
 fn a_log_replaced_under_an_open_session_is_noticed_before_anything_of_it_is_taken() {
     let store = Store::with(&registers("common", 30));
     let backup = store.folder.path().join("backup.db");
-    back_up(&store, &backup);
+    store.back_up(&backup);
     store.apply(&registers("lost", 7)).with(0);
     let (lost, info) = commits(&store);
-    restore(&store, &backup);
+    store.put_back(&backup);
     store.apply(&registers("other", 40)).with(0);
     let (other, _) = commits(&store);
     for (accept_divergence, epoch) in [(true, 1), (false, 2), (false, 1)] {

@@ -32,30 +32,30 @@ pub struct Request {
     /// Whether its caller sends others without waiting for the answer: they are decided, and stand in the log, in the
     /// order in which they came.
     pub(crate) ordered: bool,
-    /// The others that its caller sends without waiting for the answer: what follows one that the store could not carry out
-    /// is not carried out either.
+    /// The others that its caller sends without waiting for the answer: what follows one at which the store failed is not
+    /// carried out.
     pub stream: Option<Stream>,
 }
 
-/// What a caller sends in order without waiting for answers. Once the store could not carry out one of them, it refuses those
+/// What a caller sends in order without waiting for answers. Once the store has failed at one of them, it refuses those
 /// behind it: they were sent for a state that did not come about, and what is in the log is always a beginning of the stream.
 #[derive(Clone, Debug, Default)]
 pub struct Stream(Arc<AtomicBool>);
 
 impl Stream {
-    /// One of them was not carried out.
+    /// The store has failed at one of them.
     pub(crate) fn fail(&self) {
         self.0.store(true, Ordering::Release);
     }
 
     /// # Errors
-    /// `unavailable` once one of them was not carried out.
+    /// `unavailable` once the store has failed at one of them.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
         if !self.0.load(Ordering::Acquire) {
             return Ok(());
         }
         Err(StoreError::unavailable(
-            "a command before this one in the same stream was not carried out, and so this one is not either",
+            "the store failed at a command before this one in the same stream, and so this one is not carried out",
         ))
     }
 }

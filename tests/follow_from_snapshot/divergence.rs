@@ -1,8 +1,5 @@
 //! A source that was restored: a replica goes back, if need be to its beginning.
 
-use std::{fs, path::Path};
-
-use rusqlite::Connection;
 use tasklog::{
     StoreUrl,
     follow::{FollowOptions, Follower, open_source},
@@ -17,30 +14,16 @@ use crate::{
     world::*,
 };
 
-/// Copies a store that nobody writes to, or puts a copy in its place.
-fn back_up(store: &Store, to: &Path) {
-    Connection::open(store.path()).unwrap().execute("VACUUM INTO ?1", [to.to_str().unwrap()]).unwrap();
-}
-
-fn restore(store: &Store, from: &Path) {
-    for suffix in ["-wal", "-shm"] {
-        let _ = fs::remove_file(store.beside(suffix));
-    }
-    let beside = store.folder.path().join("restored.db");
-    fs::copy(from, &beside).unwrap();
-    fs::rename(&beside, store.path()).unwrap();
-}
-
 /// A source that was restored to where it was `after` commands since its snapshot, and a replica that has more.
 fn diverged(after: usize) -> (Store, Store, u64) {
     let (primary, replica) = (source(50), Store::new());
     let at = snapshot(&primary);
     primary.apply(&lines("kept", after)).with(0);
     let backup = primary.folder.path().join("backup.db");
-    back_up(&primary, &backup);
+    primary.back_up(&backup);
     primary.apply(&lines("lost", 7)).with(0);
     begin(&primary.url(), &replica).with(0);
-    restore(&primary, &backup);
+    primary.put_back(&backup);
     primary.apply(&lines("other", 3)).with(0);
     (primary, replica, at)
 }
@@ -68,13 +51,13 @@ fn a_begun_replica_in_memory_goes_back_as_well() {
         primary.by_hand(head);
         primary.by_hand("DELETE FROM tasks WHERE _rev > (SELECT max(position) FROM events)");
         let backup = primary.folder.path().join("backup.db");
-        back_up(&primary, &backup);
+        primary.back_up(&backup);
         primary.apply(&lines("lost", 7)).with(0);
         let url: StoreUrl = primary.url().parse().unwrap();
         let options = FollowOptions { from_snapshot: true, ..FollowOptions::default() };
         let follower = Follower::start(open_source(&url).unwrap(), &StoreUrl::Memory, options).unwrap();
         follower.wait_for(Position(at + kept as u64 + 7), PATIENCE).unwrap();
-        restore(&primary, &backup);
+        primary.put_back(&backup);
         primary.by_hand("UPDATE _heads SET epoch = epoch + 1");
         primary.apply(&lines("other", 20)).with(0);
         eventually("the replica goes back", || !follower.went_back().is_empty());
@@ -89,12 +72,12 @@ fn a_begun_replica_in_memory_goes_back_as_well() {
 fn a_replica_whose_beginning_was_lost_says_that_it_cannot_go_back_and_what_to_do() {
     let (primary, replica) = (source(50), Store::new());
     let backup = primary.folder.path().join("backup.db");
-    back_up(&primary, &backup);
+    primary.back_up(&backup);
     primary.apply(&lines("lost", 7)).with(0);
     let at = snapshot(&primary);
     begin(&primary.url(), &replica).with(0);
     let before = rows(&replica.url());
-    restore(&primary, &backup);
+    primary.put_back(&backup);
     primary.apply(&lines("other", 20)).with(0);
     let said = run(follow(&primary.url(), &replica, &["--once", "--accept-divergence"]), b"").with(3);
     said.says(&[

@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsStr,
+    fs,
     io::{BufRead, BufReader, ErrorKind, Read, Write},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -212,6 +213,22 @@ impl Store {
     /// Opens the file beside the program, as a person with a database shell does.
     pub fn shell(&self) -> rusqlite::Connection {
         rusqlite::Connection::open(self.path()).unwrap()
+    }
+
+    /// Copies the file, to which nobody writes: all that its last writer left.
+    pub fn back_up(&self, to: &Path) {
+        self.shell().execute("VACUUM INTO ?1", [to.to_str().unwrap()]).unwrap();
+    }
+
+    /// Puts a copy in the place of the file.
+    pub fn put_back(&self, from: &Path) {
+        for suffix in ["-wal", "-shm"] {
+            // A closed store has none.
+            let _ = fs::remove_file(self.beside(suffix));
+        }
+        let beside = self.folder.path().join("restored.db");
+        fs::copy(from, &beside).unwrap();
+        fs::rename(&beside, self.path()).unwrap();
     }
 
     /// Changes the file by hand.
