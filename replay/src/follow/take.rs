@@ -6,7 +6,7 @@ use tasklog_projections::{View, facts};
 use super::{Beginning, Decisions, begin};
 use crate::{Folder, quarantine_of, refold};
 
-/// Adopts, folds and applies commits: what [`Replica::take`] does inside its transaction. `folder` stands where `view`
+/// Adopts, folds and applies commits: what [`Replica::take`](super::Replica::take) does inside its transaction. `folder` stands where `view`
 /// stands; after an error it is of no use any more. `beginning` is for a log that begins with a snapshot.
 ///
 /// # Errors
