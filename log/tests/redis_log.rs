@@ -182,6 +182,16 @@ fn scripts_survive_a_flush_and_a_restart() {
     assert_eq!(log.link().call(|conn| script.run::<u64, &str, &str>(conn, &[], &[])).unwrap(), 7);
 }
 
+/// Asks until the connection lives long enough for the answer.
+fn persistently<T>(ask: impl Fn() -> Result<T, StoreError>) -> T {
+    loop {
+        match ask() {
+            Ok(answer) => return answer,
+            Err(error) => assert!(error.is_retryable(), "{error}"),
+        }
+    }
+}
+
 #[test]
 fn killed_connections_neither_lose_nor_repeat_a_commit() {
     const COMMITS: usize = 200;
@@ -191,9 +201,10 @@ fn killed_connections_neither_lose_nor_repeat_a_commit() {
         let appending = scope.spawn(move || {
             for n in 0..COMMITS as u64 {
                 // When both calls of an append were cut, its error says that the outcome is unknown: look it up.
-                while log.head().map_or(0, |head| head.position.0) <= n {
+                while persistently(|| log.head()).position.0 <= n {
                     let outcome = append(&mut log, &n.to_string());
-                    assert!(outcome.as_ref().map_or_else(StoreError::is_retryable, |last| last.0 == n + 1));
+                    let expected = outcome.as_ref().map_or_else(StoreError::is_retryable, |last| last.0 == n + 1);
+                    assert!(expected, "commit {n}: {outcome:?}");
                 }
             }
             log

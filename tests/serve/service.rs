@@ -266,7 +266,9 @@ impl Tail {
     /// Opens one; `path` has the parameters.
     pub fn open(service: &Service, path: &str, headers: &str) -> Self {
         let mut stream = service.connect();
-        let head = format!("GET {path} HTTP/1.1\r\nhost: x\r\naccept: text/event-stream\r\n{headers}\r\n");
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nhost: x\r\naccept: text/event-stream\r\nconnection: close\r\n{headers}\r\n"
+        );
         stream.write_all(head.as_bytes()).unwrap();
         Self::read(stream)
     }
